@@ -243,7 +243,26 @@ pub struct HeaderFields<'a> {
     positions: &'a [Position],
 }
 
+/// A copy of the fields of a head.
+#[derive(Clone, Debug)]
+pub struct OwnedFields {
+    bytes: Box<[u8]>,
+    positions: Box<[Position]>,
+}
+
+impl OwnedFields {
+    /// Returns the fields.
+    pub fn fields(&self) -> HeaderFields<'_> {
+        HeaderFields { bytes: &self.bytes, positions: &self.positions }
+    }
+}
+
 impl<'a> HeaderFields<'a> {
+    /// Returns a copy, with the whole head.
+    pub fn to_owned(self) -> OwnedFields {
+        OwnedFields { bytes: self.bytes.into(), positions: self.positions.into() }
+    }
+
     /// Returns names and values, the values without surrounding blanks.
     pub fn iter(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let bytes = self.bytes;

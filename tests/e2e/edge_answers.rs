@@ -319,7 +319,8 @@ fn calls_are_answered_as_the_protocol_says() {
     }
     assert_eq!(bound["Opts"].get("Domain"), None);
     for (opts, code) in [
-        (json!({"TrafficPolicy": "{}"}), "ERR_NGROK_9026"),
+        (json!({"TrafficPolicy": "on_http_reqest: []"}), "ERR_NGROK_9026"),
+        (json!({"TrafficPolicy": "{}", "Policy": {"inbound": []}}), "ERR_NGROK_9025"),
         (json!({"BasicAuth": {"credentials": []}}), "'BasicAuth'"),
         (json!({"Domain": "a.example"}), "ERR_NGROK_319"),
     ] {
@@ -338,6 +339,8 @@ fn calls_are_answered_as_the_protocol_says() {
     };
     let answer = session.call(PATCH_TUNNEL_STATE, &patch(json!({"Metadata": "new"})));
     assert_eq!(answer["Error"].as_str().unwrap_or(""), "");
+    let answer = session.call(PATCH_TUNNEL_STATE, &patch(json!({"TrafficPolicy": "a: []"})));
+    assert!(answer["Error"].as_str().unwrap().contains("ERR_NGROK_9026"), "{answer}");
     let answer = session.call(PATCH_TUNNEL_STATE, &patch(json!({"PoolingEnabled": true})));
     assert!(!answer["Error"].as_str().unwrap().is_empty());
 

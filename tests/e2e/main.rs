@@ -24,6 +24,7 @@ mod edge_commands;
 mod edge_deadlines;
 mod edge_limits;
 mod edge_options;
+mod edge_policy;
 mod edge_proxies;
 mod edge_reload;
 mod edge_rest;

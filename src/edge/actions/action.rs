@@ -1,5 +1,6 @@
 //! Input and result of an action on a request. No action is defined here.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -50,7 +51,7 @@ pub struct Reply {
     /// What happened and what to do.
     pub text: String,
     /// Further header fields.
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(Cow<'static, str>, String)>,
     /// Body in place of the text.
     pub content: Option<ReplyContent>,
 }
@@ -58,8 +59,8 @@ pub struct Reply {
 /// Body of a response for a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplyContent {
-    /// Value of `Content-Type`.
-    pub kind: &'static str,
+    /// Value of `Content-Type`; empty for a body without one.
+    pub kind: Cow<'static, str>,
     /// The body.
     pub body: String,
 }

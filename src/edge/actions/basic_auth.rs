@@ -138,7 +138,7 @@ impl RequestAction for BasicAuth {
         }
         let mut reply =
             Reply::new(401, 0, "This endpoint needs a user and a password (HTTP basic auth).");
-        reply.fields.push(("WWW-Authenticate", "Basic realm=\"ngrok\"".to_owned()));
+        reply.fields.push(("WWW-Authenticate".into(), "Basic realm=\"ngrok\"".to_owned()));
         Ok(Flow::Respond(reply))
     }
 }

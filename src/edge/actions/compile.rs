@@ -163,6 +163,8 @@ impl Compiler {
             request,
             response,
             websocket_to_bytes: self.websocket_to_bytes,
+            policy: None,
+            policy_digest: Vec::new(),
             digest,
         }
     }

@@ -1,5 +1,5 @@
-//! Changes of a request's header that actions ask for. Applied where the head for the
-//! upstream is written; no head is parsed here.
+//! Changes of a request that actions ask for. Applied where the request for the upstream is
+//! written; no head is parsed here.
 
 use std::sync::Arc;
 
@@ -12,17 +12,20 @@ pub struct HeaderLine {
     pub value: Arc<str>,
 }
 
-/// Changes of a header: names are removed first, then lines are added.
+/// Changes of a request. Received lines are removed, then lines are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     removed: Vec<Arc<str>>,
     added: Vec<HeaderLine>,
     host: Option<Arc<str>>,
+    target: Option<String>,
+    body: Option<Vec<u8>>,
 }
 
 impl HeaderEdits {
-    /// Removes all lines with this name.
+    /// Removes all lines with this name, also those that were added before.
     pub fn remove(&mut self, name: &Arc<str>) {
+        self.added.retain(|line| !line.name.eq_ignore_ascii_case(name));
         self.removed.push(Arc::clone(name));
     }
 
@@ -34,6 +37,26 @@ impl HeaderEdits {
     /// Replaces the value of `Host`.
     pub fn set_host(&mut self, host: &Arc<str>) {
         self.host = Some(Arc::clone(host));
+    }
+
+    /// Replaces path and query. The text must be a valid target that begins with a slash.
+    pub fn set_target(&mut self, target: String) {
+        self.target = Some(target);
+    }
+
+    /// Returns the new path and query.
+    pub fn target(&self) -> Option<&str> {
+        self.target.as_deref()
+    }
+
+    /// Replaces the body.
+    pub fn set_body(&mut self, body: Vec<u8>) {
+        self.body = Some(body);
+    }
+
+    /// Returns the new body.
+    pub fn body(&self) -> Option<&[u8]> {
+        self.body.as_deref()
     }
 
     /// Returns whether lines with this name are removed.

@@ -24,4 +24,4 @@ pub mod user_agent;
 pub mod webhook;
 
 pub use action::{ActionError, Reply, ReplyContent, RequestInfo};
-pub use set::{ActionSet, Decision, ForwardPlan, failure};
+pub use set::{ActionSet, ConnectDecision, Decision, ForwardPlan, RequestVisit, failure};

@@ -5,10 +5,22 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::accept_encoding;
-use super::action::{ActionError, RequestInfo};
+use super::action::{ActionError, Reply, RequestInfo};
 use super::body_encoder::Coding;
 use super::edits::HeaderEdits;
 use crate::time::Instant;
+
+/// Result of the response phase.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum ResponseFlow {
+    /// The head is passed on.
+    Pass,
+    /// This response replaces it.
+    Replace(Reply),
+    /// The visitor's connection is closed.
+    Close,
+}
 
 /// Action on the head of a response.
 pub trait ResponseAction: fmt::Debug + Send + Sync {
@@ -17,6 +29,12 @@ pub trait ResponseAction: fmt::Debug + Send + Sync {
 
     /// Records that the upstream failed, and that a page with this status is the response.
     fn upstream_failed(&self, _status: u16, _plan: &ResponsePlan) {}
+}
+
+/// Rules of a policy for one response.
+pub trait ResponseRules: fmt::Debug + Send + Sync {
+    /// Decides about a response, and may change its head.
+    fn run(&self, head: &mut ResponseHead<'_>) -> Result<ResponseFlow, ActionError>;
 }
 
 /// What a response has behind its head.
@@ -95,6 +113,10 @@ impl<'a> ResponseHead<'a> {
 #[derive(Debug)]
 pub struct ResponsePlan {
     actions: Vec<Arc<dyn ResponseAction>>,
+    /// Rules of the policy.
+    rules: Option<Box<dyn ResponseRules>>,
+    /// Plan of the endpoint that forwarded the request to this one.
+    outer: Option<Arc<ResponsePlan>>,
     /// Time of the request.
     pub started: Instant,
     /// Whether the visitor came over TLS.
@@ -110,11 +132,14 @@ pub struct ResponsePlan {
 impl ResponsePlan {
     pub(super) fn new(
         actions: Vec<Arc<dyn ResponseAction>>,
+        (rules, outer): (Option<Box<dyn ResponseRules>>, Option<Arc<ResponsePlan>>),
         request: &RequestInfo<'_>,
         edits: &HeaderEdits,
     ) -> Self {
         ResponsePlan {
             actions,
+            rules,
+            outer,
             started: request.now,
             tls: request.tls,
             authority: request.authority.to_vec(),
@@ -123,13 +148,27 @@ impl ResponsePlan {
         }
     }
 
-    /// Runs the actions on the head of a response.
-    pub fn run(&self, head: &mut ResponseHead<'_>) -> Result<(), ActionError> {
-        self.actions.iter().try_for_each(|action| action.run(head, self))
+    /// Runs the actions on the head of a response, then the rules of the policy. The plan of
+    /// the endpoint that forwarded the request runs after both.
+    pub fn run(&self, head: &mut ResponseHead<'_>) -> Result<ResponseFlow, ActionError> {
+        self.actions.iter().try_for_each(|action| action.run(head, self))?;
+        if let Some(rules) = &self.rules {
+            match rules.run(head)? {
+                ResponseFlow::Pass => {}
+                end => return Ok(end),
+            }
+        }
+        match &self.outer {
+            Some(outer) => outer.run(head),
+            None => Ok(ResponseFlow::Pass),
+        }
     }
 
     /// Reports to the actions that a page with this status is sent, because the upstream failed.
     pub fn upstream_failed(&self, status: u16) {
         self.actions.iter().for_each(|action| action.upstream_failed(status, self));
+        if let Some(outer) = &self.outer {
+            outer.upstream_failed(status);
+        }
     }
 }

@@ -3,11 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ring::digest::{SHA256, digest};
+
 use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
 use super::ip_restriction::IpRestriction;
-use super::response::{ResponseAction, ResponsePlan};
+use super::response::{ResponseAction, ResponsePlan, ResponseRules};
 use super::tls::TlsOptions;
+use crate::edge::policy::action::PolicyFlow;
+use crate::edge::policy::catalog::PolicyPhase;
+use crate::edge::policy::phases::BodySource;
+use crate::edge::policy::rule::CompiledPolicy;
+use crate::edge::policy::visit::PolicyVisit;
 
 /// Decision about a request.
 #[must_use]
@@ -16,6 +23,31 @@ pub enum Decision {
     Forward(ForwardPlan),
     /// The request ends with this response.
     Respond(Reply),
+    /// The internal endpoint with this URL decides about the request, with the changes of the
+    /// plan.
+    Internal(String, ForwardPlan),
+    /// The visitor's connection is closed.
+    Close,
+}
+
+/// Decision about a connection.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum ConnectDecision {
+    /// The endpoint serves the visitor.
+    Admit,
+    /// The internal endpoint with this URL decides about the visitor.
+    Internal(String),
+    /// The connection is closed.
+    Close,
+}
+
+/// Visitor of a request, for the policy of the endpoint.
+pub struct RequestVisit<'a> {
+    /// Connection, endpoint and time.
+    pub visit: PolicyVisit<'a>,
+    /// Reads the body.
+    pub body: &'a mut dyn BodySource,
 }
 
 /// Permission to forward a request, with the changes of its header. Only [`ActionSet`] creates
@@ -58,8 +90,12 @@ pub struct ActionSet {
     pub(super) response: Vec<Arc<dyn ResponseAction>>,
     /// Whether the edge accepts WebSockets and forwards the bytes of their messages.
     pub(super) websocket_to_bytes: bool,
+    /// Rules of the traffic policy.
+    pub(super) policy: Option<Arc<CompiledPolicy>>,
     /// SHA-256 of the options, for comparison: they may hold secrets.
     pub(super) digest: Vec<u8>,
+    /// SHA-256 of the policy's text.
+    pub(super) policy_digest: Vec<u8>,
 }
 
 impl ActionSet {
@@ -88,7 +124,45 @@ impl ActionSet {
 
     /// Returns whether both sets were made from equal options.
     pub fn is_same_as(&self, other: &ActionSet) -> bool {
-        self.digest == other.digest
+        self.digest == other.digest && self.policy_digest == other.policy_digest
+    }
+
+    /// Adds the rules of a policy, which was compiled from `text`.
+    pub fn with_policy(mut self, policy: CompiledPolicy, text: &str) -> Self {
+        self.policy_digest = digest(&SHA256, text.as_bytes()).as_ref().to_vec();
+        // A policy without a rule costs nothing.
+        self.policy =
+            PolicyPhase::ALL.iter().any(|phase| policy.has(*phase)).then(|| policy.into());
+        self
+    }
+
+    /// Returns the actions of the options alone.
+    pub fn without_policy(&self) -> Self {
+        ActionSet { policy: None, policy_digest: Vec::new(), ..self.clone() }
+    }
+
+    /// Returns whether a policy has rules.
+    pub fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Returns whether visitors meet rules of the policy when they connect.
+    pub fn has_connect_rules(&self) -> bool {
+        self.has_rules(PolicyPhase::TcpConnect)
+    }
+
+    fn has_rules(&self, phase: PolicyPhase) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.has(phase))
+    }
+
+    /// Runs the rules for a connection. A visitor is refused if a rule cannot decide.
+    pub fn connect(&self, visit: PolicyVisit<'_>) -> Result<ConnectDecision, ActionError> {
+        let Some(policy) = &self.policy else { return Ok(ConnectDecision::Admit) };
+        Ok(match visit.connect(policy)? {
+            PolicyFlow::Continue => ConnectDecision::Admit,
+            PolicyFlow::Forward(url) => ConnectDecision::Internal(url),
+            PolicyFlow::Respond(_) | PolicyFlow::Close => ConnectDecision::Close,
+        })
     }
 
     /// Returns the most bytes of a request's body that the actions read; `None` if they read
@@ -97,29 +171,74 @@ impl ActionSet {
         self.request.iter().filter_map(|action| action.body_limit()).max()
     }
 
-    /// Returns the plan of all requests, if no action depends on them.
-    pub fn unconditional(&self) -> Option<ForwardPlan> {
-        (self.request.is_empty() && self.response.is_empty())
-            .then(|| self.plan(HeaderEdits::default(), None))
+    /// Returns the plan of all requests, if no action and no rule depends on them. `outer` is
+    /// the plan of the endpoint that forwarded the request to this one.
+    pub fn unconditional(&self, outer: Option<&Arc<ResponsePlan>>) -> Option<ForwardPlan> {
+        let rules =
+            self.has_rules(PolicyPhase::HttpRequest) || self.has_rules(PolicyPhase::HttpResponse);
+        (self.request.is_empty() && self.response.is_empty() && !rules)
+            .then(|| self.plan(HeaderEdits::default(), outer.cloned()))
     }
 
     fn plan(&self, edits: HeaderEdits, response: Option<Arc<ResponsePlan>>) -> ForwardPlan {
         ForwardPlan { edits, response, websocket_to_bytes: self.websocket_to_bytes }
     }
 
-    /// Runs the actions on a request.
-    pub fn request(&self, request: &RequestInfo<'_>) -> Decision {
+    /// Runs the actions on a request, then the rules of the policy. `outer` is the plan of the
+    /// endpoint that forwarded the request to this one.
+    pub fn request(
+        &self,
+        request: &RequestInfo<'_>,
+        visit: RequestVisit<'_>,
+        outer: Option<Arc<ResponsePlan>>,
+    ) -> Decision {
+        self.try_request(request, visit, outer)
+            .unwrap_or_else(|error| Decision::Respond(failure(&error)))
+    }
+
+    fn try_request(
+        &self,
+        request: &RequestInfo<'_>,
+        RequestVisit { visit, body }: RequestVisit<'_>,
+        outer: Option<Arc<ResponsePlan>>,
+    ) -> Result<Decision, ActionError> {
         let mut edits = HeaderEdits::default();
         for action in &self.request {
-            match action.run(request, &mut edits) {
-                Ok(Flow::Continue) => {}
-                Ok(Flow::Respond(reply)) => return Decision::Respond(reply),
-                Err(error) => return Decision::Respond(failure(&error)),
+            if let Flow::Respond(reply) = action.run(request, &mut edits)? {
+                return Ok(Decision::Respond(reply));
             }
         }
-        let response = (!self.response.is_empty())
-            .then(|| Arc::new(ResponsePlan::new(self.response.clone(), request, &edits)));
-        Decision::Forward(self.plan(edits, response))
+        let mut on_response = self.response.clone();
+        let mut internal = None;
+        let mut past = None;
+        if let Some(policy) = &self.policy {
+            if policy.has(PolicyPhase::HttpRequest) {
+                let (flow, added) = visit.request(policy, *request, &mut edits, body)?;
+                on_response.extend(added);
+                match flow {
+                    PolicyFlow::Continue => {}
+                    PolicyFlow::Respond(reply) => return Ok(Decision::Respond(reply)),
+                    PolicyFlow::Close => return Ok(Decision::Close),
+                    PolicyFlow::Forward(url) => internal = Some(url),
+                }
+            }
+            past = policy.has(PolicyPhase::HttpResponse).then(|| {
+                let past: Box<dyn ResponseRules> = Box::new(visit.remember(policy, request));
+                past
+            });
+        }
+        let response = match on_response.is_empty() && past.is_none() {
+            true => outer,
+            false => {
+                let rest = (past, outer);
+                Some(Arc::new(ResponsePlan::new(on_response, rest, request, &edits)))
+            }
+        };
+        let plan = self.plan(edits, response);
+        Ok(match internal {
+            Some(url) => Decision::Internal(url, plan),
+            None => Decision::Forward(plan),
+        })
     }
 }
 
@@ -132,6 +251,23 @@ pub fn failure(error: &ActionError) -> Reply {
 mod tests {
     use super::super::action::tests::with_request;
     use super::*;
+    use crate::edge::agents::address::Protocol;
+    use crate::edge::policy::phases::{ConnectionInfo, EndpointInfo, NoBody};
+
+    fn visit<'a>(request: &RequestInfo<'_>) -> PolicyVisit<'a> {
+        let client = (request.visitor, 50_000).into();
+        PolicyVisit {
+            connection: ConnectionInfo { client, server: client, tls: false, server_name: None },
+            endpoint: EndpointInfo {
+                id: "ep_1",
+                url: "https://a.example",
+                account: "u",
+                protocol: Protocol::Http,
+            },
+            now: request.now,
+            unix_seconds: request.unix_seconds,
+        }
+    }
 
     #[derive(Debug)]
     struct Fails;
@@ -145,7 +281,9 @@ mod tests {
     #[test]
     fn a_request_whose_action_fails_is_refused() {
         let set = ActionSet { request: vec![Arc::new(Fails)], ..ActionSet::default() };
-        let decision = with_request("GET / HTTP/1.1\r\nHost: a\r\n\r\n", |r| set.request(r));
+        let decision = with_request("GET / HTTP/1.1\r\nHost: a\r\n\r\n", |r| {
+            set.request(r, RequestVisit { visit: visit(r), body: &mut NoBody }, None)
+        });
         let Decision::Respond(reply) = decision else { panic!("forwarded") };
         assert_eq!((reply.status, reply.code), (500, 2300));
         assert!(reply.text.contains("no randomness"));

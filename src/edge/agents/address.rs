@@ -19,6 +19,62 @@ pub enum Protocol {
     Tcp,
 }
 
+/// Suffix of the hosts of internal endpoints: only traffic policies of their account reach
+/// them.
+const INTERNAL_SUFFIX: &str = ".internal";
+
+/// Returns whether a host in lower case is that of an internal endpoint.
+pub fn is_internal(host: &str) -> bool {
+    host.ends_with(INTERNAL_SUFFIX)
+}
+
+/// Returns the port of an internal endpoint whose URL has none.
+pub fn internal_port(scheme: Option<&str>) -> u16 {
+    if scheme == Some("http") { 80 } else { 443 }
+}
+
+/// Address of an internal endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InternalAddress {
+    /// Protocol of its visitors.
+    pub protocol: Protocol,
+    /// Its host, lower case.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+impl InternalAddress {
+    /// Reads the URL of an internal endpoint. The error is a sentence that continues the place
+    /// of the URL.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let shown: String = url.chars().take(100).collect();
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return Err(format!("needs a scheme, as https://: {shown:?}."));
+        };
+        let scheme = scheme.to_ascii_lowercase();
+        let protocol = match &*scheme {
+            "http" | "https" => Protocol::Http,
+            "tls" => Protocol::Tls,
+            "tcp" => Protocol::Tcp,
+            _ => return Err(format!("has a scheme that is not supported: {shown:?}.")),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = split_port(url, rest).map_err(|e| e.message)?;
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        if !is_internal(&host) || check_host(&host).is_err() || host.starts_with('*') {
+            return Err(format!("must be the URL of an internal endpoint: {shown:?}."));
+        }
+        match port {
+            None if protocol == Protocol::Tcp => Err(format!("needs a port: {shown:?}.")),
+            port => {
+                let port = port.unwrap_or_else(|| internal_port(Some(&scheme)));
+                Ok(InternalAddress { protocol, host, port })
+            }
+        }
+    }
+}
+
 /// Endpoint of a Bind request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedEndpoint {
@@ -283,6 +339,38 @@ mod tests {
         assert_eq!(want("https", back).unwrap().name, host("a.example"));
         assert_eq!(want("https", json!({"URL": "*.a.example"})).unwrap().name, host("*.a.example"));
         assert_eq!(want("https", json!({"URL": "https://a:8443"})).unwrap().port, Some(8443));
+    }
+
+    #[test]
+    fn internal_addresses_have_a_scheme_and_a_port() {
+        let address = |url: &str| {
+            let InternalAddress { protocol, host, port } = InternalAddress::parse(url).ok()?;
+            Some((protocol, host, port))
+        };
+        for (url, protocol, host, port) in [
+            ("https://A.internal", Protocol::Http, "a.internal", 443),
+            ("http://a.b.internal/", Protocol::Http, "a.b.internal", 80),
+            ("http://a.internal:8080", Protocol::Http, "a.internal", 8080),
+            ("tls://a.internal.", Protocol::Tls, "a.internal", 443),
+            ("tcp://a.internal:22", Protocol::Tcp, "a.internal", 22),
+        ] {
+            assert_eq!(address(url), Some((protocol, host.to_owned(), port)), "{url}");
+        }
+        for url in [
+            "a.internal",
+            "https://a.example",
+            "https://internal",
+            "https://a.internal.example",
+            "https://*.internal",
+            "https://a.internal/path",
+            "https://u@a.internal",
+            "ftp://a.internal",
+            "tcp://a.internal",
+            "https://a.internal:0",
+            "https://.internal",
+        ] {
+            assert_eq!(address(url), None, "{url}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! bind it, and the response. What is online is not changed here.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -10,13 +11,17 @@ use super::address::{self, Protocol, RequestedEndpoint, RequestedName};
 use super::credentials::Credential;
 use super::identity::AgentIdentity;
 use super::labels;
-use super::options;
+use super::options::{self, EndpointOptions};
 use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
 use crate::edge::accounts::wall_clock;
+use crate::edge::actions::ActionSet;
 use crate::edge::config::EdgeConfig;
+use crate::edge::policy::phases::PolicyServices;
+use crate::edge::policy::reader::PolicyEnvironment;
 use crate::edge::routes::Labels;
 use crate::edge::token;
+use crate::edge::visitors::internal::EdgeServices;
 use crate::edge::visitors::stream_target::StreamTarget;
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
@@ -47,7 +52,7 @@ impl From<Refusal> for BindRefusal {
 
 /// Decides a Bind request. Returns the endpoint, which is not online yet, and the response.
 pub fn decide(
-    edge: &Edge,
+    edge: &Arc<Edge>,
     identity: &AgentIdentity,
     target: StreamTarget,
     request: BindRequest,
@@ -63,15 +68,23 @@ pub fn decide(
         requested.scheme.get_or_insert("https");
     }
     let protocol = requested.protocol;
-    let options = options::read(protocol, &request.opts, &request.forwards_to)?;
-    let address = public_address(edge, credential, &requested)?;
+    let mut options = options::read(protocol, &request.opts, &request.forwards_to)?;
+    let is_internal = is_internal(&request.extra.bindings, &requested)?;
+    let policy = options::policy_text(&request.opts)?;
+    options.actions = add_policy(edge, account, (protocol, is_internal), options.actions, &policy)?;
+    let address = match is_internal {
+        true => internal_address(credential, &requested)?,
+        false => public_address(edge, credential, &requested)?,
+    };
     let name = address.token_name();
     let scheme = match protocol {
+        Protocol::Http if is_internal => requested.scheme.unwrap_or("https"),
         Protocol::Http => edge.scheme(requested.scheme),
         Protocol::Tls => "tls",
         Protocol::Tcp => "tcp",
     };
-    if scheme == "http" && options.actions.tls().is_some() {
+    let is_tls = scheme != "http" && (protocol != Protocol::Http || !is_internal);
+    if !is_tls && options.actions.tls().is_some() {
         let text = "Client certificates (mutual_tls_cas) need an https:// URL.";
         return Err(Refusal::new(301, text).into());
     }
@@ -86,6 +99,7 @@ pub fn decide(
             tunnel_id: token::ksuid("tn", wall_clock()).map_err(internal_error)?,
         },
     };
+    let internal = address.internal_port();
     let (host, port) = address.into_host_and_port();
     let extra = request.extra;
     let endpoint = OnlineEndpoint {
@@ -94,6 +108,7 @@ pub fn decide(
         protocol,
         host,
         port,
+        internal,
         url: response.url.clone(),
         account: account.clone(),
         client: identity.client.clone(),
@@ -103,7 +118,7 @@ pub fn decide(
         labels: Labels::new(),
         session: Some(target.session),
         streams: target.streams,
-        unsent_binds: std::sync::Arc::default(),
+        unsent_binds: Arc::default(),
         session_number: identity.session,
         leg: identity.leg,
         details: Mutex::new(EndpointDetails {
@@ -112,6 +127,7 @@ pub fn decide(
             metadata: extra.metadata,
             forwards_to: request.forwards_to,
             forwards_proto: request.forwards_proto,
+            traffic_policy: policy,
             started_at: wall_clock().as_secs(),
         }),
     };
@@ -129,6 +145,7 @@ pub fn check_permitted(
         return labels::check_permitted(config, credential, endpoint);
     }
     match endpoint.protocol {
+        _ if endpoint.internal.is_some() => check_acl(credential, &endpoint.host),
         Protocol::Http | Protocol::Tls => check_host(config, credential, &endpoint.host),
         Protocol::Tcp => check_address(config, credential, endpoint.port),
     }
@@ -164,6 +181,8 @@ enum PublicAddress {
     Host(String),
     /// Host of the URL, and the TCP port.
     Port(String, u16),
+    /// Host and port of an internal endpoint.
+    Internal(String, u16),
 }
 
 impl PublicAddress {
@@ -173,6 +192,15 @@ impl PublicAddress {
         match self {
             PublicAddress::Host(host) => host.clone(),
             PublicAddress::Port(_, port) => format!(":{port}"),
+            PublicAddress::Internal(host, port) => format!("{host}:{port}"),
+        }
+    }
+
+    /// Returns the port of an internal endpoint.
+    fn internal_port(&self) -> Option<u16> {
+        match self {
+            PublicAddress::Internal(_, port) => Some(*port),
+            PublicAddress::Host(_) | PublicAddress::Port(..) => None,
         }
     }
 
@@ -181,13 +209,19 @@ impl PublicAddress {
         match self {
             PublicAddress::Host(host) => (host, 0),
             PublicAddress::Port(_, port) => (String::new(), port),
+            PublicAddress::Internal(host, _) => (host, 0),
         }
     }
 
     fn url(&self, edge: &Edge, scheme: &str) -> String {
         match self {
             PublicAddress::Host(host) => edge.host_url(scheme, host),
-            PublicAddress::Port(..) => format!("{scheme}://{self}"),
+            PublicAddress::Internal(host, port)
+                if scheme != "tcp" && *port == address::internal_port(Some(scheme)) =>
+            {
+                format!("{scheme}://{host}")
+            }
+            PublicAddress::Port(..) | PublicAddress::Internal(..) => format!("{scheme}://{self}"),
         }
     }
 }
@@ -196,7 +230,10 @@ impl fmt::Display for PublicAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PublicAddress::Host(host) => f.write_str(host),
-            PublicAddress::Port(host, port) => write!(f, "{host}:{port}"),
+            PublicAddress::Internal(host, 80 | 443) => f.write_str(host),
+            PublicAddress::Port(host, port) | PublicAddress::Internal(host, port) => {
+                write!(f, "{host}:{port}")
+            }
         }
     }
 }
@@ -397,16 +434,89 @@ pub fn check_upstream_protocol(protocol: &str) -> Result<(), Refusal> {
 }
 
 fn check_bindings(request: &BindRequest) -> Result<(), Refusal> {
-    match request.extra.bindings.iter().find(|b| *b != "public") {
-        None => Ok(()),
-        Some(other) => Err(Refusal::new(
-            301,
-            format!(
-                "This edge does not support --binding (bindings) '{other}': all endpoints are \
-                 public."
-            ),
-        )),
+    let bindings = &request.extra.bindings;
+    if let Some(other) = bindings.iter().find(|b| !["public", "internal"].contains(&b.as_str())) {
+        let text = format!(
+            "This edge does not support --binding (bindings) '{other}': use public or internal."
+        );
+        return Err(Refusal::new(301, text));
     }
+    if bindings.len() > 1 {
+        return Err(Refusal::new(301, "An endpoint can have one binding (bindings) only."));
+    }
+    Ok(())
+}
+
+/// Returns whether the endpoint is internal: by its binding, or by its host.
+fn is_internal(bindings: &[String], requested: &RequestedEndpoint) -> Result<bool, Refusal> {
+    let binding = bindings.first().map(String::as_str);
+    let host = match &requested.name {
+        RequestedName::Any => return Ok(binding == Some("internal")),
+        RequestedName::Host(host) | RequestedName::Port(host, _) => host.as_str(),
+        RequestedName::Label(_) => "",
+    };
+    let internal = address::is_internal(host);
+    match binding {
+        Some("internal") if !internal => Err(Refusal::new(
+            301,
+            "The binding 'internal' (bindings) needs a URL whose host ends in .internal.",
+        )),
+        Some("public") if internal => Err(Refusal::new(
+            301,
+            "A host that ends in .internal cannot have the binding 'public' (bindings).",
+        )),
+        _ => Ok(internal),
+    }
+}
+
+/// Returns the address of an internal endpoint.
+fn internal_address(
+    credential: &Credential,
+    requested: &RequestedEndpoint,
+) -> Result<PublicAddress, Refusal> {
+    let usual = requested.port.unwrap_or_else(|| address::internal_port(requested.scheme));
+    let (host, port) = match &requested.name {
+        RequestedName::Host(host) => (host.clone(), usual),
+        RequestedName::Port(host, port) => (host.clone(), *port),
+        RequestedName::Any | RequestedName::Label(_) => {
+            let label = token::host_label().map_err(internal_error)?;
+            (format!("{label}.internal"), usual)
+        }
+    };
+    address::check_host(&host)?;
+    if host.starts_with('*') {
+        let text = format!("Internal endpoints cannot have a wildcard: '{host}'.");
+        return Err(Refusal::new(318, text));
+    }
+    check_acl(credential, &host)?;
+    Ok(PublicAddress::Internal(host, port))
+}
+
+/// Returns an endpoint that is online with another policy. Everything else stays.
+pub fn with_policy(
+    edge: &Arc<Edge>,
+    endpoint: &OnlineEndpoint,
+    text: String,
+) -> Result<OnlineEndpoint, Refusal> {
+    let kind = (endpoint.protocol, endpoint.internal.is_some());
+    let actions = endpoint.options.actions.without_policy();
+    let actions = add_policy(edge, &endpoint.account, kind, actions, &text)?;
+    let options = EndpointOptions { actions, ..endpoint.options.clone() };
+    let details = EndpointDetails { traffic_policy: text, ..endpoint.details.lock().clone() };
+    Ok(endpoint.with(options, details))
+}
+
+/// Adds the policy of an endpoint to the actions of its options.
+fn add_policy(
+    edge: &Arc<Edge>,
+    account: &str,
+    (protocol, is_internal): (Protocol, bool),
+    actions: ActionSet,
+    text: &str,
+) -> Result<ActionSet, Refusal> {
+    let services: Arc<dyn PolicyServices> = Arc::new(EdgeServices::new(edge));
+    let environment = PolicyEnvironment { account, protocol, is_internal, services: &services };
+    options::add_policy(actions, text, environment)
 }
 
 fn internal_error(e: std::io::Error) -> Refusal {

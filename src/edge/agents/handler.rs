@@ -132,7 +132,7 @@ impl RpcHandler for AgentRpc {
             (StreamType::START_TUNNEL_WITH_LABEL, Some(identity)) => {
                 return RpcReply::Ready(self.start_labelled(&edge, session, &identity, request));
             }
-            (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(request),
+            (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(&edge, request),
             (other, Some(_)) => encode_refused(Refusal::text(format!(
                 "This edge does not support the call {other}."
             ))),
@@ -254,7 +254,7 @@ impl AgentRpc {
 
     fn try_bind(
         &self,
-        edge: &Edge,
+        edge: &Arc<Edge>,
         session: &Session,
         identity: &AgentIdentity,
         request: &BindRequest,
@@ -396,23 +396,17 @@ impl AgentRpc {
         CommandResponse { error: None }.encode()
     }
 
-    fn patch(&self, request: &[u8]) -> Vec<u8> {
+    fn patch(&self, edge: &Arc<Edge>, request: &[u8]) -> Vec<u8> {
         let result = PatchRequest::decode(request)
             .map_err(|e| Refusal::text(e.to_string()))
-            .and_then(|request| self.apply_patch(request));
+            .and_then(|request| self.apply_patch(edge, request));
         CommandResponse { error: result.err() }.encode()
     }
 
-    fn apply_patch(&self, request: PatchRequest) -> Result<(), Refusal> {
-        let state = self.agent.state.lock();
-        let endpoint = state.endpoints.iter().find(|e| e.tunnel_id == request.tunnel_id);
+    fn apply_patch(&self, edge: &Arc<Edge>, request: PatchRequest) -> Result<(), Refusal> {
+        let mut state = self.agent.state.lock();
+        let endpoint = state.endpoints.iter_mut().find(|e| e.tunnel_id == request.tunnel_id);
         let endpoint = endpoint.ok_or_else(|| Refusal::text("The endpoint does not exist."))?;
-        if request.traffic_policy.as_ref().is_some_and(|p| !p.is_empty()) {
-            return Err(Refusal::new(
-                9026,
-                "This edge does not support --traffic-policy-file (traffic_policy).",
-            ));
-        }
         if request.pooling_enabled.is_some_and(|p| p != endpoint.pooling) {
             return Err(Refusal::text(
                 "Pooling cannot be changed while the endpoint is online. Start it again.",
@@ -423,6 +417,12 @@ impl AgentRpc {
                 100,
                 format!("Metadata may have at most {MAX_METADATA_BYTES} bytes."),
             ));
+        }
+        if let Some(text) = request.traffic_policy {
+            let changed = bind::with_policy(edge, endpoint, text)?;
+            let changed = Arc::new(changed);
+            edge.registry.replace(endpoint, &changed);
+            *endpoint = changed;
         }
         let mut guard = endpoint.details.lock();
         let details = &mut *guard;

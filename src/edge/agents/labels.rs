@@ -60,6 +60,7 @@ pub fn decide(
             protocol: Protocol::Http,
             host: host.to_owned(),
             port: 0,
+            internal: None,
             url: edge.host_url(edge.scheme(None), host),
             account: account.clone(),
             client: identity.client.clone(),

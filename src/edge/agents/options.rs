@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use super::address::Protocol;
 use crate::edge::actions::ActionSet;
 use crate::edge::actions::compile::{Compiler, is_off};
+use crate::edge::policy;
+use crate::edge::policy::reader::PolicyEnvironment;
 use crate::proto::codes::Refusal;
 
 /// Options of the edge that the edge applies with an endpoint's visitors.
@@ -18,8 +20,8 @@ pub struct EndpointOptions {
     pub actions: ActionSet,
 }
 
-/// Reads the options of an endpoint with this protocol. `upstream` is the address that the agent
-/// forwards to.
+/// Reads the options of an endpoint with this protocol, without its policy. `upstream` is the
+/// address that the agent forwards to.
 pub fn read(
     protocol: Protocol,
     opts: &Map<String, Value>,
@@ -32,11 +34,8 @@ pub fn read(
         match lower.as_str() {
             // Names, which are read elsewhere, and keys for display only.
             "url" | "domain" | "hostname" | "subdomain" | "addr" | "localurlscheme"
-            | "mutualtlsatagent" => {}
+            | "mutualtlsatagent" | "trafficpolicy" | "policy" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
-            "trafficpolicy" | "policy" if !is_off(&lower, value) => {
-                return Err(Refusal { code: Some(9026), ..unsupported(key) });
-            }
             _ if is_off(&lower, value) => {}
             _ => {
                 let known = match protocol {
@@ -62,6 +61,47 @@ pub fn read(
     Ok(options)
 }
 
+/// Returns the text of the traffic policy; empty without one.
+pub fn policy_text(opts: &Map<String, Value>) -> Result<String, Refusal> {
+    let mut text = String::new();
+    let mut given: Option<&str> = None;
+    for (key, value) in opts {
+        let lower = key.to_ascii_lowercase();
+        let policy = match (&*lower, value) {
+            ("trafficpolicy" | "policy", value) if is_off(&lower, value) => continue,
+            ("trafficpolicy", Value::String(policy)) => policy.clone(),
+            // The older form, an object.
+            ("policy", Value::Object(_)) => value.to_string(),
+            ("trafficpolicy" | "policy", _) => {
+                let text = format!("The option '{key}' is not a traffic policy.");
+                return Err(Refusal::new(9026, text));
+            }
+            _ => continue,
+        };
+        if let Some(other) = given.replace(key) {
+            let text = format!("The options '{other}' and '{key}' are two policies. Remove one.");
+            return Err(Refusal::new(9025, text));
+        }
+        text = policy;
+    }
+    Ok(text)
+}
+
+/// Compiles a traffic policy and adds it to the actions of the options.
+pub fn add_policy(
+    actions: ActionSet,
+    text: &str,
+    environment: PolicyEnvironment<'_>,
+) -> Result<ActionSet, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(actions);
+    }
+    match policy::compile::compile(text, environment) {
+        Ok(policy) => Ok(actions.with_policy(policy, text)),
+        Err(faults) => Err(policy::fault::refusal(&faults)),
+    }
+}
+
 /// Returns a refusal with the names of an option in the configuration and in the protocol.
 fn unsupported(key: &str) -> Refusal {
     let written = match key.to_ascii_lowercase().as_str() {
@@ -74,7 +114,6 @@ fn unsupported(key: &str) -> Refusal {
         "oidc" => "--oidc (oidc)",
         "requestheaders" => "--request-header-add, --host-header (request_header, host_header)",
         "responseheaders" => "--response-header-add (response_header)",
-        "trafficpolicy" | "policy" => "--traffic-policy-file (traffic_policy)",
         "useragentfilter" => "--ua-filter-allow (user_agent_filter)",
         "webhookverification" => "--verify-webhook (verify_webhook)",
         "websockettcpconverter" => "--websocket-tcp-converter (websocket_tcp_converter)",
@@ -165,8 +204,6 @@ mod tests {
             let e = get(protocol, json!({ key: {} })).unwrap_err();
             assert!(e.message.contains(&format!("'{key}'")), "{e}");
         }
-        let e = get(Protocol::Http, json!({"TrafficPolicy": "on_http_request: []"})).unwrap_err();
-        assert_eq!(e.code, Some(9026));
         assert!(get(Protocol::Http, json!({"TLSTermination": {}})).is_err());
     }
 

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::address::Protocol;
+use super::address::{self, Protocol};
 use super::options::EndpointOptions;
 use super::unsent_binds::UnsentBinds;
 use crate::edge::places::Places;
+use crate::edge::policy::phases::EndpointInfo;
 use crate::edge::routes::Labels;
 use crate::edge::visitors::stream_target::StreamTarget;
 use crate::proto::codes::Refusal;
@@ -33,9 +34,11 @@ pub struct OnlineEndpoint {
     pub protocol: Protocol,
     /// Its host (perhaps `*.x`); empty for TCP.
     pub host: String,
-    /// Its port; 0 unless TCP.
+    /// Its TCP port at this edge; 0 for endpoints that are found by host.
     pub port: u16,
-    /// Its public URL.
+    /// Port in the URL of an internal endpoint; `None`: the endpoint is public.
+    pub internal: Option<u16>,
+    /// Its URL.
     pub url: String,
     /// Id of the credential that owns it.
     pub account: String,
@@ -76,6 +79,8 @@ pub struct EndpointDetails {
     pub forwards_to: String,
     /// Protocol there; empty for the usual one.
     pub forwards_proto: String,
+    /// Text of its traffic policy; empty without one.
+    pub traffic_policy: String,
     /// When it went online, in seconds since 1970.
     pub started_at: u64,
 }
@@ -138,11 +143,43 @@ impl OnlineEndpoint {
         self.protocol == Protocol::Http && self.url.starts_with("https://") == tls
     }
 
-    fn key(&self) -> EndpointKey {
-        match self.protocol {
-            Protocol::Tcp => EndpointKey::Port(self.port),
-            Protocol::Http | Protocol::Tls => EndpointKey::Host(self.host.clone()),
+    /// Returns the same endpoint with other options and texts.
+    pub fn with(&self, options: EndpointOptions, details: EndpointDetails) -> Self {
+        OnlineEndpoint {
+            id: self.id.clone(),
+            tunnel_id: self.tunnel_id.clone(),
+            protocol: self.protocol,
+            host: self.host.clone(),
+            port: self.port,
+            internal: self.internal,
+            url: self.url.clone(),
+            account: self.account.clone(),
+            client: self.client.clone(),
+            has_bind_token: self.has_bind_token,
+            options,
+            pooling: self.pooling,
+            labels: self.labels.clone(),
+            session: self.session.clone(),
+            streams: Arc::clone(&self.streams),
+            unsent_binds: Arc::clone(&self.unsent_binds),
+            session_number: self.session_number,
+            leg: self.leg,
+            details: Mutex::new(details),
         }
+    }
+
+    fn key(&self) -> EndpointKey {
+        match (self.protocol, self.internal) {
+            (_, Some(port)) => internal_key(&self.account, &self.host, port),
+            (Protocol::Tcp, None) => EndpointKey::Port(self.port),
+            (Protocol::Http | Protocol::Tls, None) => EndpointKey::Host(self.host.clone()),
+        }
+    }
+
+    /// Returns what policies see of it.
+    pub fn info(&self) -> EndpointInfo<'_> {
+        let OnlineEndpoint { id, url, account, protocol, .. } = self;
+        EndpointInfo { id, url, account, protocol: *protocol }
     }
 }
 
@@ -154,6 +191,21 @@ pub enum EndpointKey {
     Host(String),
     /// A TCP port.
     Port(u16),
+    /// An internal endpoint. No listener uses this key.
+    Internal(Box<InternalKey>),
+}
+
+/// Key of an internal endpoint. Each account has its own names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct InternalKey {
+    account: String,
+    host: String,
+    port: u16,
+}
+
+fn internal_key(account: &str, host: &str, port: u16) -> EndpointKey {
+    let (account, host) = (account.to_owned(), host.to_owned());
+    EndpointKey::Internal(Box::new(InternalKey { account, host, port }))
 }
 
 /// Result of a lookup.
@@ -169,9 +221,9 @@ pub enum Lookup {
 /// A name that was online, for its reservation after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReservedName {
-    /// Host, empty for TCP.
+    /// Host, empty for a TCP port of this edge.
     pub host: String,
-    /// Port, 0 unless TCP.
+    /// Port, 0 for public endpoints with a host.
     pub port: u16,
     /// Protocol of its visitors.
     pub protocol: Protocol,
@@ -256,9 +308,15 @@ impl EndpointRegistry {
                 && m.client != of.client
                 && m.protocol == of.protocol
                 && m.url == of.url
+                && m.decides_as(of)
                 && m.session.as_ref().is_none_or(|s| !s.is_over())
         };
         entry.members.iter().filter(other).take(max).map(Arc::clone).collect()
+    }
+
+    /// Finds an internal endpoint of an account.
+    pub fn find_internal(&self, account: &str, host: &str, port: u16, now: Instant) -> Lookup {
+        pick(&mut self.table.lock(), &internal_key(account, host, port), true, now)
     }
 
     /// Finds the endpoint of a TCP port.
@@ -300,6 +358,16 @@ impl EndpointRegistry {
         self.unbound.notify_all();
     }
 
+    /// Puts another version of an endpoint in its place.
+    pub fn replace(&self, old: &OnlineEndpoint, new: &Arc<OnlineEndpoint>) {
+        let mut routes = self.table.lock();
+        if let Some(entry) = routes.get_mut(&old.key())
+            && let Some(member) = entry.members.iter_mut().find(|member| same(member, old))
+        {
+            *member = Arc::clone(new);
+        }
+    }
+
     /// Sets the function that is called after names are added or removed. It must not block.
     pub fn on_change(&self, notify: impl Fn() + Send + Sync + 'static) {
         let _ = self.on_change.set(Box::new(notify));
@@ -329,7 +397,11 @@ impl EndpointRegistry {
     /// Reserves a name that was online before a restart, unless it is in use.
     pub fn restore(&self, name: ReservedName, until: Instant) {
         let ReservedName { host, port, protocol, account } = name;
-        let key = if port == 0 { EndpointKey::Host(host) } else { EndpointKey::Port(port) };
+        let key = match port {
+            _ if address::is_internal(&host) => internal_key(&account, &host, port),
+            0 => EndpointKey::Host(host),
+            port => EndpointKey::Port(port),
+        };
         let reserved = Some(Reservation { account, protocol, until });
         let entry = RegistryEntry { reserved, ..RegistryEntry::default() };
         self.table.lock().entry(key).or_insert(entry);
@@ -447,6 +519,7 @@ impl RegistryEntry {
         let (host, port) = match key {
             EndpointKey::Host(host) => (host.clone(), 0),
             EndpointKey::Port(port) => (String::new(), *port),
+            EndpointKey::Internal(key) => (key.host.clone(), key.port),
         };
         Some(ReservedName { host, port, protocol, account })
     }
@@ -568,6 +641,7 @@ mod tests {
             protocol: Protocol::Http,
             host: host.into(),
             port: 0,
+            internal: None,
             url: format!("http://{host}"),
             account: account.into(),
             client: client.into(),
@@ -847,6 +921,39 @@ mod tests {
         assert!(routes.has_port(3));
         routes.release_unknown_accounts(|account| account == "u");
         assert!(!routes.has_port(3), "nothing is kept for a removed credential");
+    }
+
+    #[test]
+    fn internal_names_are_separate_for_each_account() {
+        let routes = EndpointRegistry::default();
+        let internal = |account: &str, client: &str| OnlineEndpoint {
+            internal: Some(443),
+            url: "https://a.internal".into(),
+            ..endpoint("a.internal", account, client, 1)
+        };
+        let found =
+            |account: &str, port| match routes.find_internal(account, "a.internal", port, NOW) {
+                Lookup::Online(e) => Some(e.client.clone()),
+                _ => None,
+            };
+        routes.bind(internal("u", "c1").into(), NOW).unwrap();
+        routes.bind(internal("v", "c2").into(), NOW).unwrap();
+        assert!(routes.bind(internal("u", "c3").into(), NOW).is_err(), "one of each name");
+        assert_eq!(found("u", 443).as_deref(), Some("c1"));
+        assert_eq!(found("v", 443).as_deref(), Some("c2"));
+        assert_eq!((found("u", 80), found("w", 443)), (None, None));
+        // Visitors do not find them.
+        for tls in [true, false] {
+            assert!(matches!(routes.find_host("a.internal", tls, NOW), Lookup::Unknown));
+        }
+        assert!(!routes.has_port(443));
+        // The names are reserved after a restart.
+        let after = EndpointRegistry::default();
+        for name in routes.take_names(10) {
+            after.restore(name, NOW + HOUR);
+        }
+        assert!(matches!(after.find_internal("u", "a.internal", 443, NOW), Lookup::AgentAway(_)));
+        assert!(matches!(after.find_host("a.internal", true, NOW), Lookup::Unknown));
     }
 
     #[test]

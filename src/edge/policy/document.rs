@@ -5,8 +5,8 @@
 use serde_yaml::{Mapping, Value};
 
 use super::catalog::{self, ActionSpec, PolicyPhase};
-use super::fault::PolicyFault;
-use crate::config::document::{Document, EntryPart, PathSegment, key_text, show};
+use super::fault::{FaultList, PolicyFault};
+use crate::config::document::{Document, EntryPart, PathSegment, key_text};
 use crate::edge::agents::address::Protocol;
 
 /// Longest document.
@@ -23,9 +23,6 @@ const MAX_EXPRESSION_BYTES: usize = 4096;
 /// Longest name of a rule.
 const MAX_NAME_CHARS: usize = 255;
 
-/// Faults after which the search ends.
-const MAX_FAULTS: usize = 20;
-
 /// A document does not parse, or has another structure.
 const STRUCTURE: u32 = 2236;
 
@@ -33,23 +30,23 @@ const STRUCTURE: u32 = 2236;
 #[derive(Debug, Default)]
 pub struct PolicyDocument {
     /// Rules of the phases in [`PolicyPhase::ALL`].
-    pub phases: [Vec<PolicyRule>; 3],
+    pub phases: [Vec<RuleEntry>; 3],
 }
 
 /// A rule. It applies if all of its expressions are true.
 #[derive(Debug)]
-pub struct PolicyRule {
+pub struct RuleEntry {
     /// Name for the log; may be empty.
     pub name: String,
     /// Expressions; empty: it always applies.
     pub expressions: Vec<Located<String>>,
     /// Actions in their order, at least one.
-    pub actions: Vec<PolicyAction>,
+    pub actions: Vec<ActionEntry>,
 }
 
 /// An action of a rule.
 #[derive(Debug)]
-pub struct PolicyAction {
+pub struct ActionEntry {
     /// What it is.
     pub spec: &'static ActionSpec,
     /// Its configuration; empty if absent.
@@ -78,10 +75,9 @@ impl PolicyDocument {
         }
         let document = Document::parse(text.to_owned())
             .map_err(|(reason, position)| whole(position, format!("it {reason}.")))?;
-        let mut reader =
-            DocumentReader { document: &document, protocol, faults: Vec::new(), logins: 0 };
-        let policy = reader.policy(&document.root);
-        let faults = reader.faults;
+        let faults = FaultList::new(&document);
+        let policy = DocumentReader { protocol, faults: &faults, logins: 0 }.policy(&document.root);
+        let faults = faults.into_faults();
         match faults.is_empty() {
             true => Ok((policy, document)),
             false => Err(faults),
@@ -89,7 +85,7 @@ impl PolicyDocument {
     }
 
     /// Returns the rules of a phase.
-    pub fn rules(&self, phase: PolicyPhase) -> &[PolicyRule] {
+    pub fn rules(&self, phase: PolicyPhase) -> &[RuleEntry] {
         let at = PolicyPhase::ALL.iter().position(|p| *p == phase);
         at.map_or(&[], |at| &self.phases[at])
     }
@@ -97,9 +93,8 @@ impl PolicyDocument {
 
 /// Collects the faults of a document.
 struct DocumentReader<'a> {
-    document: &'a Document,
     protocol: Protocol,
-    faults: Vec<PolicyFault>,
+    faults: &'a FaultList<'a>,
     /// Logins so far.
     logins: usize,
 }
@@ -112,16 +107,7 @@ impl DocumentReader<'_> {
         part: EntryPart,
         reason: impl Into<String>,
     ) {
-        if self.faults.len() < MAX_FAULTS {
-            // The position costs another reading of the text.
-            let position = self.document.locate(path, part);
-            self.faults.push(PolicyFault {
-                code,
-                path: show(path),
-                position,
-                reason: reason.into(),
-            });
-        }
+        self.faults.add(code, path, part, reason);
     }
 
     fn policy(&mut self, root: &Value) -> PolicyDocument {
@@ -178,7 +164,7 @@ impl DocumentReader<'_> {
         phase: PolicyPhase,
         value: &Value,
         path: Vec<PathSegment>,
-    ) -> Vec<PolicyRule> {
+    ) -> Vec<RuleEntry> {
         let list = match value {
             Value::Null => return Vec::new(),
             Value::Sequence(list) => list,
@@ -213,7 +199,7 @@ impl DocumentReader<'_> {
         phase: PolicyPhase,
         value: &Value,
         path: &[PathSegment],
-    ) -> Option<PolicyRule> {
+    ) -> Option<RuleEntry> {
         let Value::Mapping(map) = value else {
             let reason = "must be a rule with expressions and actions.";
             self.fault(STRUCTURE, path, EntryPart::Value, reason);
@@ -233,7 +219,7 @@ impl DocumentReader<'_> {
         };
         let expressions = self.expressions(map.get("expressions"), &key(path, "expressions"));
         let actions = self.actions(phase, map.get("actions"), path);
-        Some(PolicyRule { name, expressions, actions })
+        Some(RuleEntry { name, expressions, actions })
     }
 
     fn expressions(&mut self, value: Option<&Value>, path: &[PathSegment]) -> Vec<Located<String>> {
@@ -275,7 +261,7 @@ impl DocumentReader<'_> {
         phase: PolicyPhase,
         value: Option<&Value>,
         rule: &[PathSegment],
-    ) -> Vec<PolicyAction> {
+    ) -> Vec<ActionEntry> {
         let path = key(rule, "actions");
         let list = match value {
             Some(Value::Sequence(list)) if !list.is_empty() => list,
@@ -297,7 +283,7 @@ impl DocumentReader<'_> {
             self.fault(2265, &path, EntryPart::Key, reason);
             return Vec::new();
         }
-        let mut actions: Vec<PolicyAction> = Vec::with_capacity(list.len());
+        let mut actions: Vec<ActionEntry> = Vec::with_capacity(list.len());
         for (n, value) in list.iter().enumerate() {
             let path = below(&path, PathSegment::Index(n));
             if actions.last().is_some_and(always_ends) {
@@ -314,7 +300,7 @@ impl DocumentReader<'_> {
         phase: PolicyPhase,
         value: &Value,
         path: Vec<PathSegment>,
-    ) -> Option<PolicyAction> {
+    ) -> Option<ActionEntry> {
         let Value::Mapping(map) = value else {
             let reason = "must be an action with type and config.";
             self.fault(STRUCTURE, &path, EntryPart::Value, reason);
@@ -331,7 +317,7 @@ impl DocumentReader<'_> {
                 return None;
             }
         };
-        Some(PolicyAction { spec, config: Located { value: config, path: config_path } })
+        Some(ActionEntry { spec, config: Located { value: config, path: config_path } })
     }
 
     fn spec(
@@ -382,7 +368,7 @@ impl DocumentReader<'_> {
 }
 
 /// Returns whether an action ends the phase in every case.
-fn always_ends(action: &PolicyAction) -> bool {
+fn always_ends(action: &ActionEntry) -> bool {
     let goes_on = action.config.value.get("on_error").and_then(Value::as_str) == Some("continue");
     action.spec.terminates && !(action.spec.name == "forward-internal" && goes_on)
 }
@@ -400,6 +386,7 @@ fn key(path: &[PathSegment], name: &str) -> Vec<PathSegment> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::document::show;
 
     fn faults(protocol: Protocol, text: &str) -> Vec<(u32, String, Option<usize>)> {
         match PolicyDocument::parse(text, protocol) {
@@ -571,7 +558,7 @@ on_http_response:
         assert_eq!(fault(&long).0, 2200);
         assert_eq!(fault(&" ".repeat(MAX_DOCUMENT_BYTES + 1)).0, 2236);
         let many = format!("on_http_request:\n{}", "- 5\n".repeat(100));
-        assert_eq!(faults(Protocol::Http, &many).len(), MAX_FAULTS);
+        assert_eq!(faults(Protocol::Http, &many).len(), 20);
         // Aliases that expand to gigabytes.
         let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for (from, to) in ('a'..'i').zip('b'..'j') {

@@ -1,8 +1,9 @@
 //! Faults of a policy: the code, where the fault is, and the reason.
 
+use std::cell::RefCell;
 use std::fmt;
 
-use crate::config::document::Position;
+use crate::config::document::{Document, EntryPart, PathSegment, Position, show};
 use crate::proto::codes::Refusal;
 
 /// Code with which a Bind is refused for an invalid policy. Its text has the faults.
@@ -10,6 +11,9 @@ const INVALID_POLICY: u32 = 9026;
 
 /// Most faults in one refusal.
 const MAX_SHOWN: usize = 5;
+
+/// Faults after which the search ends.
+const MAX_FAULTS: usize = 20;
 
 /// Longest line of a fault in a refusal.
 const MAX_LINE_CHARS: usize = 400;
@@ -37,6 +41,41 @@ impl fmt::Display for PolicyFault {
         }
         // Not in the form of a code on a line of its own: the refusal has another one.
         write!(f, "{} (error {})", self.reason, self.code)
+    }
+}
+
+/// Collects the faults of a document.
+#[derive(Debug)]
+pub struct FaultList<'a> {
+    document: &'a Document,
+    faults: RefCell<Vec<PolicyFault>>,
+}
+
+impl<'a> FaultList<'a> {
+    /// Returns a list without faults.
+    pub fn new(document: &'a Document) -> Self {
+        FaultList { document, faults: RefCell::default() }
+    }
+
+    /// Adds a fault of the entry at `path`. Faults after the first 20 are not kept.
+    pub fn add(&self, code: u32, path: &[PathSegment], part: EntryPart, reason: impl Into<String>) {
+        let mut faults = self.faults.borrow_mut();
+        if faults.len() < MAX_FAULTS {
+            // The position costs another reading of the text.
+            let position = self.document.locate(path, part);
+            let (path, reason) = (show(path), reason.into());
+            faults.push(PolicyFault { code, path, position, reason });
+        }
+    }
+
+    /// Returns the number of faults.
+    pub fn count(&self) -> usize {
+        self.faults.borrow().len()
+    }
+
+    /// Returns the faults.
+    pub fn into_faults(self) -> Vec<PolicyFault> {
+        self.faults.into_inner()
     }
 }
 

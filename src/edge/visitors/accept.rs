@@ -10,12 +10,13 @@ use std::time::Duration;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::conn::VisitorConn;
+use super::internal::Arrival;
 use super::origin::ConnectionOrigin;
 use super::pages::{ErrorPage, PageFormat};
 use super::preface::{read_hello, read_proxy_header};
 use super::sni::Hello;
 use super::visitor::{self, Visitor};
-use super::{http, linger, passthrough};
+use super::{http, internal, linger, passthrough};
 use crate::edge::Edge;
 use crate::edge::actions::tls::TlsOptions;
 use crate::edge::agents::address::Protocol;
@@ -187,21 +188,37 @@ fn identify(
     }
 }
 
+/// Serves a connection whose endpoint was found. Its policy may refuse the visitor, or forward
+/// it to an internal endpoint.
 fn serve_passthrough(
     edge: &Edge,
     conn: &Arc<VisitorConn>,
-    endpoint: &OnlineEndpoint,
+    endpoint: &Arc<OnlineEndpoint>,
     first: &[u8],
 ) {
     if edge.admits_visitor(endpoint, conn.peer()) {
-        passthrough::serve(edge, conn, endpoint, first);
-    } else {
-        if let Some(count) = edge.count_warning("visitor not allowed", 10) {
-            let (peer, url) = (conn.peer(), &endpoint.url);
-            event!(info, obj = "edge", "visitor not allowed", r = peer, url = url, count = count);
+        let arrival = Arrival {
+            client: conn.peer(),
+            server: conn.origin().local,
+            tls: conn.is_tls(),
+            server_name: None,
+        };
+        match internal::connect(edge, endpoint, arrival) {
+            Some(endpoint) => passthrough::serve(edge, conn, &endpoint, first),
+            None => conn.abort(),
         }
-        conn.abort();
+    } else {
+        refuse_visitor(edge, endpoint, conn);
     }
+}
+
+/// Closes the connection of a visitor whose address is not allowed.
+fn refuse_visitor(edge: &Edge, endpoint: &OnlineEndpoint, conn: &VisitorConn) {
+    if let Some(count) = edge.count_warning("visitor not allowed", 10) {
+        let (peer, url) = (conn.peer(), &endpoint.url);
+        event!(info, obj = "edge", "visitor not allowed", r = peer, url = url, count = count);
+    }
+    conn.abort();
 }
 
 /// Serves a connection to the https port: the server name in the ClientHello selects a TLS
@@ -231,15 +248,7 @@ fn tls(
     };
     match found {
         Lookup::Online(endpoint) if endpoint.protocol == Protocol::Tls => {
-            let conn = if endpoint.options.actions.terminates_tls() {
-                let options = endpoint.options.actions.tls();
-                terminate(&edge.tls().opaque, options, socket, visitor, first, deadline)?
-            } else {
-                let conn = Arc::new(VisitorConn::plain(socket, visitor));
-                serve_passthrough(edge, &conn, &endpoint, &first);
-                return Ok(());
-            };
-            serve_passthrough(edge, &conn, &endpoint, &[]);
+            serve_tls(edge, &endpoint, (socket, visitor), first, (&hello, deadline))?;
         }
         // TLS that ended here would show another certificate and another protocol.
         Lookup::AgentAway(Protocol::Tls) => VisitorConn::plain(socket, visitor).abort(),
@@ -251,6 +260,41 @@ fn tls(
             let conn = terminate(&edge.tls().http, options, socket, visitor, first, deadline)?;
             http::serve(edge, conn, None, Vec::new());
         }
+    }
+    Ok(())
+}
+
+/// Serves a connection to a TLS endpoint. The rules for connections run before the handshake.
+fn serve_tls(
+    edge: &Arc<Edge>,
+    endpoint: &Arc<OnlineEndpoint>,
+    (socket, visitor): (Arc<TcpStream>, Arc<Visitor>),
+    first: Vec<u8>,
+    (hello, deadline): (&Hello, Deadline),
+) -> io::Result<()> {
+    let ConnectionOrigin { peer, local, .. } = visitor.origin();
+    let server_name = match hello {
+        Hello::ServerName(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let arrival = Arrival { client: peer, server: local, tls: true, server_name };
+    let plain = || Arc::new(VisitorConn::plain(Arc::clone(&socket), Arc::clone(&visitor)));
+    if !edge.admits_visitor(endpoint, peer) {
+        refuse_visitor(edge, endpoint, &plain());
+        return Ok(());
+    }
+    let Some(served) = internal::connect(edge, endpoint, arrival) else {
+        plain().abort();
+        return Ok(());
+    };
+    let terminating = [endpoint, &served].map(|e| &e.options.actions);
+    match terminating.into_iter().find(|actions| actions.terminates_tls()) {
+        Some(actions) => {
+            let opaque = &edge.tls().opaque;
+            let conn = terminate(opaque, actions.tls(), socket, visitor, first, deadline)?;
+            passthrough::serve(edge, &conn, &served, &[]);
+        }
+        None => passthrough::serve(edge, &plain(), &served, &first),
     }
     Ok(())
 }

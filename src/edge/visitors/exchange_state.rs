@@ -416,6 +416,15 @@ impl ExchangeState {
                 let page = actions::failure(&error).into();
                 return self.page(&page, effects, out);
             }
+            FilterProgress::Replaced => {
+                let reply = self.filter.take_replacement();
+                let page = reply.map_or_else(ErrorPage::no_stream, ErrorPage::from);
+                return self.page(&page, effects, out);
+            }
+            FilterProgress::Closed => {
+                let closed = self.fail(Code::STREAM_CANCELLED, out);
+                return Effects { consumed: effects.consumed + closed.consumed, ..closed };
+            }
             FilterProgress::EncodingFailed => {
                 let failed = self.fail(Code::INTERNAL_ERROR, out);
                 return Effects { consumed: effects.consumed + failed.consumed, ..failed };

@@ -95,6 +95,11 @@ pub fn is_kept(name: &[u8], visitor: VisitorInfo) -> Option<bool> {
     })
 }
 
+/// Returns the same for another endpoint of this edge, which decides about the field itself.
+pub fn is_kept_for_edge(name: &[u8]) -> Option<bool> {
+    is_forwarded(name).then_some(true)
+}
+
 /// Returns whether applications read a client or a scheme in this field.
 fn is_forwarded(name: &[u8]) -> bool {
     let same = |a: &[u8], b: &[u8]| {

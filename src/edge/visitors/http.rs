@@ -5,14 +5,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use super::body::{self, BODY_READ_BYTES, BodyTracker, RequestBody, body_too_slow, is_timeout};
 use super::conn::VisitorConn;
 use super::exchange::{ExchangeStatus, VisitorExchange};
 use super::exchange_state::{MAX_DISCARDED_BODY_BYTES, RequestDirection, RequestStart};
 use super::failover::{Failover, MAX_MEMBERS, PoolMember};
 use super::feed;
 use super::forwarded::VisitorInfo;
+use super::internal::{self, Arrival};
 use super::linger;
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
@@ -20,15 +22,18 @@ use super::request::RequestHead;
 use super::response::{RequestContext, ResponseFilter};
 use super::websocket_pipe;
 use crate::edge::Edge;
-use crate::edge::actions::{Decision, ForwardPlan};
+use crate::edge::actions::edits::HeaderEdits;
+use crate::edge::actions::response::ResponsePlan;
+use crate::edge::actions::{Decision, ForwardPlan, RequestVisit};
+use crate::edge::agents::address::Protocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::parking::Parked;
+use crate::edge::policy::phases::{ConnectionInfo, NoBody};
+use crate::edge::policy::visit::PolicyVisit;
 use crate::event;
-use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::BodyFraming;
 use crate::http1::head::{self, MAX_HEAD_BYTES};
-use crate::http1::line::Strictness;
 use crate::mux::MAX_FIRST;
 use crate::session::{HeldBytes, SendError};
 use crate::sys;
@@ -42,12 +47,6 @@ const PARK_DELAY: Duration = Duration::from_millis(100);
 
 /// The same while visitors wait for a thread.
 const NO_PAUSE: Duration = Duration::from_millis(1);
-
-/// Initial content of a read buffer.
-static ZEROS: [u8; HEAD_READ_BYTES] = [0; HEAD_READ_BYTES];
-
-/// Bytes read at once for bodies.
-const BODY_READ_BYTES: usize = 64 * 1024;
 
 /// Idle time of a stream after which a request that must not be sent twice gets a new one:
 /// shorter than the keep-alive time of any server.
@@ -78,6 +77,7 @@ pub fn serve(
         out: Vec::new(),
         stream,
         held_body: None,
+        received_body: None,
     };
     let next = loop {
         match visitor.serve_request() {
@@ -189,6 +189,32 @@ struct HttpVisitor<'a> {
     /// Memory of a body that was read before its request went on. `input` and `out` keep it
     /// until the thread leaves the connection.
     held_body: Option<HeldBytes>,
+    /// Bytes of the current body that were read before its request went on, all of it.
+    received_body: Option<usize>,
+}
+
+/// A request that goes on.
+struct RoutedRequest {
+    endpoint: Arc<OnlineEndpoint>,
+    plan: ForwardPlan,
+    /// Changes that are not in the received bytes yet.
+    edits: HeaderEdits,
+    /// Length of the head.
+    len: usize,
+}
+
+/// A request that ends at the edge.
+enum RequestEnd {
+    /// With this response.
+    Page(ErrorPage),
+    /// With the connection.
+    Close,
+}
+
+impl From<ErrorPage> for RequestEnd {
+    fn from(page: ErrorPage) -> Self {
+        RequestEnd::Page(page)
+    }
 }
 
 /// Result of reading a head.
@@ -353,23 +379,7 @@ impl HttpVisitor<'_> {
 
     /// Reads at most `most` bytes and appends them to the waiting bytes.
     fn read_more(&mut self, most: usize) -> io::Result<usize> {
-        if self.start > 0 {
-            self.input.drain(..self.start);
-            self.start = 0;
-        }
-        let used = self.input.len();
-        self.input.reserve(most);
-        // Copied, because `resize` writes byte by byte in release builds (opt-level "z").
-        for start in (0..most).step_by(ZEROS.len()) {
-            self.input.extend_from_slice(&ZEROS[..ZEROS.len().min(most - start)]);
-        }
-        let got = match self.conn.read(&mut self.input[used..]) {
-            // Heads and bodies have ends of their own, and most clients end TLS like this.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-            got => got,
-        };
-        self.input.truncate(used + *got.as_ref().unwrap_or(&0));
-        got
+        body::read_more(self.conn, &mut self.input, &mut self.start, most)
     }
 
     /// Sends an error page.
@@ -418,65 +428,135 @@ impl HttpVisitor<'_> {
         name.is_none_or(|name| self.edge.serves_together(&name, self.request.host(), endpoint))
     }
 
-    /// Runs the actions of the endpoint on a request, whose head has `len` bytes. The page is
-    /// the response if one of them refuses it.
-    fn decide(&mut self, endpoint: &OnlineEndpoint, len: usize) -> Result<ForwardPlan, ErrorPage> {
-        let actions = &endpoint.options.actions;
-        if let Some(plan) = actions.unconditional() {
-            return Ok(plan);
+    /// Decides about a request, whose head has `len` bytes: runs the actions of its endpoint,
+    /// and of the internal endpoints that the policies forward it to.
+    fn route(&mut self, len: usize) -> Result<RoutedRequest, RequestEnd> {
+        let mut endpoint = self.find_endpoint()?;
+        self.connect(&endpoint)?;
+        let (mut len, mut outer) = (len, None);
+        for _ in 0..internal::MAX_CHAIN {
+            let (url, plan) = match self.decide(&endpoint, len, outer)? {
+                Decision::Forward(plan) if plan.edits().body().is_some() => {
+                    let len = self.apply_edits(len, plan.edits())?;
+                    return Ok(RoutedRequest {
+                        endpoint,
+                        plan,
+                        edits: HeaderEdits::default(),
+                        len,
+                    });
+                }
+                Decision::Forward(plan) => {
+                    let edits = plan.edits().clone();
+                    return Ok(RoutedRequest { endpoint, plan, edits, len });
+                }
+                Decision::Respond(reply) => return Err(RequestEnd::Page(reply.into())),
+                Decision::Close => return Err(RequestEnd::Close),
+                Decision::Internal(url, plan) => (url, plan),
+            };
+            let next = internal::find(self.edge, &endpoint.account, Protocol::Http, &url)
+                .map_err(|fault| ErrorPage::from(fault.into_reply()))?;
+            if !self.edge.admits_visitor(&next, self.visitor.client) {
+                return Err(RequestEnd::Page(ErrorPage::forbidden()));
+            }
+            len = self.apply_edits(len, plan.edits())?;
+            outer = plan.response().cloned();
+            endpoint = next;
         }
-        let body = match actions.body_limit() {
-            Some(limit) => self.read_whole_body(len, limit)?,
-            None => Vec::new(),
-        };
-        let bytes = &self.input[self.start..self.start + len];
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = (sys::clock(), unix.as_secs());
-        match actions.request(&self.request.info(bytes, &body, self.visitor, now)) {
-            Decision::Forward(plan) => Ok(plan),
-            Decision::Respond(reply) => Err(reply.into()),
+        Err(RequestEnd::Page(ErrorPage::too_many_forwards(internal::MAX_CHAIN)))
+    }
+
+    /// Runs the rules for connections, once for each connection and endpoint.
+    fn connect(&self, endpoint: &Arc<OnlineEndpoint>) -> Result<(), RequestEnd> {
+        let known = self.stream.as_ref().is_some_and(|stream| {
+            Arc::ptr_eq(&stream.endpoint, endpoint) && stream.visitor == self.visitor
+        });
+        if known || !endpoint.options.actions.has_connect_rules() {
+            return Ok(());
+        }
+        let server_name = self.conn.server_name();
+        let arrival = Arrival { server_name: server_name.as_deref(), ..self.arrival() };
+        match internal::connect(self.edge, endpoint, arrival) {
+            Some(served) if Arc::ptr_eq(&served, endpoint) => Ok(()),
+            _ => Err(RequestEnd::Close),
         }
     }
 
-    /// Reads the body behind a head of `len` bytes without forwarding it. Returns its data;
-    /// the bytes stay in the input.
-    fn read_whole_body(&mut self, len: usize, limit: usize) -> Result<Vec<u8>, ErrorPage> {
-        let mut body = BodyTracker::new(self.request.body());
-        let mut data = Vec::new();
-        let mut offset = len;
-        let bytes = &self.input[self.start..self.start + len];
-        let mut invites = self.request.expects_continue(bytes);
-        let mut reserved = 0;
-        self.conn.set_read_timeout(self.edge.config().limits.idle);
-        loop {
-            let received = &self.input[self.start + offset..];
-            let taken = body.read(received, &mut |piece| data.extend_from_slice(piece));
-            offset += taken.map_err(ErrorPage::bad_request)?;
-            if data.len() > limit || offset - len > 2 * limit || body.rest() > limit as u64 {
-                let text = "The body of the request is too long to check its signature.";
-                return Err(ErrorPage::new(403, 3204, text));
+    /// Returns the connection, as policies see it, without the server name.
+    fn arrival(&self) -> Arrival<'static> {
+        let VisitorInfo { client, tls, .. } = self.visitor;
+        Arrival { client, server: self.conn.origin().local, tls, server_name: None }
+    }
+
+    /// Runs the actions of an endpoint on a request, whose head has `len` bytes. `outer` is the
+    /// plan of the endpoint that forwarded it.
+    fn decide(
+        &mut self,
+        endpoint: &OnlineEndpoint,
+        len: usize,
+        outer: Option<Arc<ResponsePlan>>,
+    ) -> Result<Decision, ErrorPage> {
+        let actions = &endpoint.options.actions;
+        if let Some(plan) = actions.unconditional(outer.as_ref()) {
+            return Ok(Decision::Forward(plan));
+        }
+        let (start, now) = (self.start, (sys::clock(), internal::unix_seconds()));
+        // A copy: the bytes that follow are read while the rules look at the head.
+        let head = actions.has_policy().then(|| self.input[start..start + len].to_vec());
+        let server_name = head.is_some().then(|| self.conn.server_name()).flatten();
+        let Arrival { client, server, tls, .. } = self.arrival();
+        let server_name = server_name.as_deref();
+        let visit = PolicyVisit {
+            connection: ConnectionInfo { client, server, tls, server_name },
+            endpoint: endpoint.info(),
+            now: now.0,
+            unix_seconds: now.1,
+        };
+        let mut source = RequestBody {
+            edge: self.edge,
+            conn: self.conn,
+            invites: self.request.expects_continue(&self.input[start..start + len]),
+            input: &mut self.input,
+            start: &mut self.start,
+            held: &mut self.held_body,
+            received: &mut self.received_body,
+            head: len,
+            framing: self.request.body(),
+        };
+        let body = match actions.body_limit() {
+            Some(limit) => source.read_whole(limit, webhook_too_long)?,
+            None => Vec::new(),
+        };
+        Ok(match &head {
+            Some(head) => {
+                let info = self.request.info(head, &body, self.visitor, now);
+                actions.request(&info, RequestVisit { visit, body: &mut source }, outer)
             }
-            if body.is_done() {
-                return Ok(data);
+            None => {
+                let head = &self.input[self.start..self.start + len];
+                let info = self.request.info(head, &body, self.visitor, now);
+                actions.request(&info, RequestVisit { visit, body: &mut NoBody }, outer)
             }
-            if offset + BODY_READ_BYTES > reserved {
-                reserved = offset + BODY_READ_BYTES;
-                // The former bytes are given back first: they are part of the new ones.
-                self.held_body = None;
-                self.held_body = self.edge.bodies.hold(reserved);
-                if self.held_body.is_none() {
-                    self.edge.warn_full("bodies of webhooks");
-                    return Err(ErrorPage::edge_full());
-                }
-            }
-            if std::mem::take(&mut invites) {
-                let _ = self.conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n");
-            }
-            match self.read_more(BODY_READ_BYTES) {
-                Ok(n) if n > 0 => {}
-                Err(e) if is_timeout(&e) => return Err(body_too_slow()),
-                _ => return Err(ErrorPage::new(400, 0, "The body of the request broke off.")),
-            }
+        })
+    }
+
+    /// Writes the changes of a request, whose head has `len` bytes, into the received bytes.
+    /// Returns the length of the new head.
+    fn apply_edits(&mut self, len: usize, edits: &HeaderEdits) -> Result<usize, ErrorPage> {
+        let mut head = Vec::with_capacity(len + 256);
+        let end = self.start + len;
+        self.request.edit(&self.input[self.start..end], edits, &mut head);
+        if let Some(body) = edits.body() {
+            let received = self.received_body.unwrap_or_default();
+            self.input.splice(end..end + received, body.iter().copied());
+            self.received_body = Some(body.len());
+        }
+        let new = head.len();
+        self.input.splice(self.start..end, head);
+        let bytes = &self.input[self.start..self.start + new];
+        match self.request.parse(bytes) {
+            Ok(()) if new <= MAX_HEAD_BYTES => Ok(new),
+            Ok(()) => Err(ErrorPage::bad_request(HttpError::HeadTooLarge)),
+            Err(error) => Err(ErrorPage::bad_request(error)),
         }
     }
 
@@ -506,13 +586,14 @@ impl HttpVisitor<'_> {
             let found = feed::open(dir, name).filter(|_| method == "GET" || head_only);
             return self.serve_feed(found, format, len);
         }
-        let endpoint = match self.find_endpoint() {
-            Ok(endpoint) => endpoint,
-            Err(page) => return self.reject(&page, format, len),
-        };
-        let plan = match self.decide(&endpoint, len) {
-            Ok(plan) => plan,
-            Err(page) => return self.reject(&page, format, len),
+        self.received_body = None;
+        let RoutedRequest { endpoint, plan, edits, len } = match self.route(len) {
+            Ok(routed) => routed,
+            Err(RequestEnd::Page(page)) => return self.reject(&page, format, len),
+            Err(RequestEnd::Close) => {
+                self.conn.abort();
+                return AfterRequest::Close;
+            }
         };
 
         if plan.websocket_to_bytes() {
@@ -520,7 +601,7 @@ impl HttpVisitor<'_> {
         }
         let bytes = &self.input[self.start..self.start + len];
         self.out.clear();
-        self.request.rewrite(bytes, self.visitor, plan.edits(), &mut self.out);
+        self.request.rewrite(bytes, self.visitor, &edits, &mut self.out);
         let idempotent = self.request.is_idempotent(bytes);
         self.is_idempotent = idempotent;
         let context = RequestContext {
@@ -648,8 +729,7 @@ impl HttpVisitor<'_> {
                 Err(_) => return Err(ErrorPage::no_stream()),
             }
             // Nothing was sent: another member of the pool can serve it.
-            match self.edge.registry.find_http(self.request.host(), self.visitor.tls, sys::clock())
-            {
+            match self.find_again(&endpoint) {
                 // The request was decided about with the options of the first one.
                 Lookup::Online(next)
                     if !Arc::ptr_eq(&next, &endpoint) && next.decides_as(&endpoint) =>
@@ -665,6 +745,15 @@ impl HttpVisitor<'_> {
         }
         self.edge.warn_full("streams to one agent");
         Err(ErrorPage::agent_full())
+    }
+
+    /// Finds the endpoint, or another member of its pool.
+    fn find_again(&self, endpoint: &OnlineEndpoint) -> Lookup {
+        let (registry, now) = (&self.edge.registry, sys::clock());
+        match endpoint.internal {
+            Some(port) => registry.find_internal(&endpoint.account, &endpoint.host, port, now),
+            None => registry.find_http(self.request.host(), self.visitor.tls, now),
+        }
     }
 
     /// Returns the other members of the endpoint's pool for a request that is complete and small
@@ -855,84 +944,13 @@ impl HttpVisitor<'_> {
     }
 }
 
-/// Finds the end of a request's body.
-enum BodyTracker {
-    Length(u64),
-    Chunked(ChunkedDecoder),
-}
-
-impl BodyTracker {
-    fn new(body: BodyFraming) -> Self {
-        match body {
-            BodyFraming::Length(n) => BodyTracker::Length(n),
-            BodyFraming::Chunked => BodyTracker::Chunked(ChunkedDecoder::new(Strictness::Strict)),
-            // A request never ends with its connection (RFC 9112 6.3).
-            BodyFraming::None | BodyFraming::UntilClose | BodyFraming::Tunnel => {
-                BodyTracker::Length(0)
-            }
-        }
-    }
-
-    /// Returns how many of `bytes` belong to the body.
-    fn take(&mut self, bytes: &[u8]) -> Result<usize, HttpError> {
-        match self {
-            BodyTracker::Length(left) => {
-                let n = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                // Widening; n is at most `left`.
-                *left -= n as u64;
-                Ok(n)
-            }
-            BodyTracker::Chunked(chunked) => chunked.follow(bytes),
-        }
-    }
-
-    /// Does the same, and passes the data without its framing to `data`.
-    fn read(&mut self, bytes: &[u8], data: &mut dyn FnMut(&[u8])) -> Result<usize, HttpError> {
-        match self {
-            BodyTracker::Chunked(chunked) => chunked.feed(bytes, data),
-            BodyTracker::Length(_) => {
-                let n = self.take(bytes)?;
-                data(&bytes[..n]);
-                Ok(n)
-            }
-        }
-    }
-
-    /// Returns the number of bytes that are known to follow.
-    fn rest(&self) -> u64 {
-        match self {
-            BodyTracker::Length(left) => *left,
-            BodyTracker::Chunked(chunked) => chunked.missing(),
-        }
-    }
-
-    /// Returns the direction of the request after the bytes so far.
-    fn direction(&self) -> RequestDirection {
-        match self {
-            _ if self.is_done() => RequestDirection::Done,
-            BodyTracker::Length(rest) => RequestDirection::Sending { rest: *rest },
-            BodyTracker::Chunked(_) => RequestDirection::Sending { rest: u64::MAX },
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        match self {
-            BodyTracker::Length(left) => *left == 0,
-            BodyTracker::Chunked(chunked) => chunked.is_done(),
-        }
-    }
-}
-
-fn is_timeout(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+/// Returns the page for a body that is too long for the options of the endpoint.
+fn webhook_too_long(_: usize) -> ErrorPage {
+    ErrorPage::new(403, 3204, "The body of the request is too long to check its signature.")
 }
 
 fn too_slow() -> ErrorPage {
     ErrorPage::new(408, 0, "The head of the request took too long.")
-}
-
-fn body_too_slow() -> ErrorPage {
-    ErrorPage::new(408, 0, "The body of the request took too long.")
 }
 
 fn upstream_too_slow() -> ErrorPage {

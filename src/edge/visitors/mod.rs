@@ -10,6 +10,7 @@
 //! [`response`], [`sni`].
 
 pub mod accept;
+pub mod body;
 pub mod conn;
 pub mod exchange;
 pub mod exchange_state;
@@ -17,6 +18,7 @@ pub mod failover;
 mod feed;
 pub mod forwarded;
 pub mod http;
+pub mod internal;
 pub mod linger;
 pub mod origin;
 pub mod pages;
@@ -108,7 +110,10 @@ mod tests {
                 FilterProgress::Done | FilterProgress::Broken(_) => {
                     assert!(out.starts_with(b"HTTP/1.1 "))
                 }
-                FilterProgress::ActionFailed(_) | FilterProgress::EncodingFailed => {
+                FilterProgress::ActionFailed(_)
+                | FilterProgress::EncodingFailed
+                | FilterProgress::Replaced
+                | FilterProgress::Closed => {
                     unreachable!("there are no actions")
                 }
                 FilterProgress::InProgress => match filter.end(&mut |_| {}) {

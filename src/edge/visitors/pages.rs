@@ -1,6 +1,7 @@
 //! Responses of the edge itself: error pages with ngrok's code in the body and in the header
 //! `ngrok-error-code`, and the answers of actions. No byte of an upstream is in a page.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::edge::actions::{Reply, ReplyContent};
@@ -18,7 +19,7 @@ pub struct ErrorPage {
     /// Cause and what to do, in one or two sentences.
     pub text: String,
     /// Further header fields.
-    pub fields: Vec<(&'static str, String)>,
+    pub fields: Vec<(Cow<'static, str>, String)>,
     /// Body in place of the text.
     pub content: Option<ReplyContent>,
 }
@@ -27,6 +28,13 @@ impl From<Reply> for ErrorPage {
     fn from(reply: Reply) -> Self {
         let Reply { status, code, text, fields, content } = reply;
         ErrorPage { status, code, text, fields, content }
+    }
+}
+
+impl From<ErrorPage> for Reply {
+    fn from(page: ErrorPage) -> Self {
+        let ErrorPage { status, code, text, fields, content } = page;
+        Reply { status, code, text, fields, content }
     }
 }
 
@@ -81,6 +89,13 @@ impl ErrorPage {
     pub fn agent_away(host: &str) -> Self {
         let text = format!("The agent of {host} has lost its connection. It may be back soon.");
         ErrorPage::new(503, 724, text)
+    }
+
+    /// The request passed the most endpoints.
+    pub fn too_many_forwards(most: usize) -> Self {
+        let text =
+            format!("The traffic policies forward the request through more than {most} endpoints.");
+        ErrorPage::new(508, 3501, text)
     }
 
     /// The stream to the agent was refused, or the session ended.
@@ -141,35 +156,40 @@ impl ErrorPage {
             let _ = write!(code, "ERR_NGROK_{}", self.code);
         }
         let (kind, body) = self.body(reason, &code, format.html);
-        let mut out = format!(
-            "HTTP/1.1 {} {reason}\r\nContent-Type: {kind}\r\n\
-             Content-Length: {}\r\nCache-Control: no-store\r\n",
-            self.status,
-            body.len()
-        );
+        let has_body = !status::has_no_body(self.status);
+        let mut out = format!("HTTP/1.1 {} {reason}\r\n", self.status);
+        if has_body {
+            let _ = write!(out, "Content-Length: {}\r\n", body.len());
+        }
+        // An action may set these itself.
+        let mut usual = |name: &str, value: &str| {
+            if !value.is_empty() && !self.fields.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
+                let _ = write!(out, "{name}: {value}\r\n");
+            }
+        };
+        usual("Content-Type", &kind);
+        usual("Cache-Control", "no-store");
+        usual("Retry-After", if matches!(self.status, 429 | 503) { "1" } else { "" });
         if !code.is_empty() {
             let _ = write!(out, "ngrok-error-code: {code}\r\n");
         }
         for (name, value) in &self.fields {
             let _ = write!(out, "{name}: {value}\r\n");
         }
-        if matches!(self.status, 429 | 503) {
-            out.push_str("Retry-After: 1\r\n");
-        }
         if format.close {
             out.push_str("Connection: close\r\n");
         }
         out.push_str("\r\n");
-        if !format.head_only {
+        if has_body && !format.head_only {
             out.push_str(&body);
         }
         out.into_bytes()
     }
 
     /// Returns the type of the body and the body.
-    fn body(&self, reason: &str, code: &str, html: bool) -> (&'static str, String) {
+    fn body(&self, reason: &str, code: &str, html: bool) -> (Cow<'static, str>, String) {
         if let Some(ReplyContent { kind, body }) = &self.content {
-            return (kind, body.clone());
+            return (kind.clone(), body.clone());
         }
         let title = format!("{}: {}", self.status, reason.to_lowercase());
         if html {
@@ -180,11 +200,11 @@ impl ErrorPage {
                  padding:0 1em}}</style>\n<h1>{title}</h1>\n<p>{}</p>\n<p>{code}</p>\n</html>\n",
                 escape(&self.text)
             );
-            ("text/html; charset=utf-8", body)
+            ("text/html; charset=utf-8".into(), body)
         } else {
             let text: String =
                 self.text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-            ("text/plain; charset=utf-8", format!("{title}\n\n{text}\n\n{code}\n"))
+            ("text/plain; charset=utf-8".into(), format!("{title}\n\n{text}\n\n{code}\n"))
         }
     }
 }

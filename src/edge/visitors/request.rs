@@ -4,6 +4,7 @@
 //! upstream may be the other reader. Otherwise the bytes stay as they are: order, spelling and
 //! values of the fields.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::forwarded::{self, VisitorInfo};
@@ -184,6 +185,16 @@ impl RequestHead {
         Ok(())
     }
 
+    /// Returns path and query for the upstream.
+    fn target_for<'a>(&self, bytes: &'a [u8], edits: &'a HeaderEdits) -> Cow<'a, [u8]> {
+        let target = &bytes[self.target.clone()];
+        match edits.target() {
+            Some(target) => Cow::Borrowed(target.as_bytes()),
+            None if self.add_slash => Cow::Owned([b"/", target].concat()),
+            None => Cow::Borrowed(target),
+        }
+    }
+
     /// Appends the head for the upstream to `out`: the visitor's fields without those for one
     /// hop only, then the visitor's address.
     /// `edits` are the changes of the endpoint's actions.
@@ -194,13 +205,26 @@ impl RequestHead {
         edits: &HeaderEdits,
         out: &mut Vec<u8>,
     ) {
+        self.write(bytes, Some(visitor), edits, out);
+    }
+
+    /// Appends the head with the changes of `edits`, for another endpoint of this edge. What
+    /// names the visitor stays as received.
+    pub fn edit(&self, bytes: &[u8], edits: &HeaderEdits, out: &mut Vec<u8>) {
+        self.write(bytes, None, edits, out);
+    }
+
+    fn write(
+        &self,
+        bytes: &[u8],
+        visitor: Option<VisitorInfo>,
+        edits: &HeaderEdits,
+        out: &mut Vec<u8>,
+    ) {
         let text = |r: &Range<usize>| &bytes[r.clone()];
         out.extend_from_slice(text(&self.method));
         out.push(b' ');
-        if self.add_slash {
-            out.push(b'/');
-        }
-        out.extend_from_slice(text(&self.target));
+        out.extend_from_slice(&self.target_for(bytes, edits));
         out.extend_from_slice(match self.version {
             HttpVersion::Http11 => b" HTTP/1.1\r\n",
             HttpVersion::Http10 => b" HTTP/1.0\r\n",
@@ -211,11 +235,16 @@ impl RequestHead {
         let fields = self.head.fields(bytes);
         for (name, value) in fields.iter() {
             let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
-            if edits.removes(name) {
+            let framing = is("content-length") || is("trailer");
+            if edits.removes(name) || framing && edits.body().is_some() {
                 continue;
             }
             // A client must not remove the headers of a proxy either, by `Connection`.
-            if !forwarded::is_kept(name, visitor).unwrap_or_else(|| !is_hop(name, fields)) {
+            let kept = match visitor {
+                Some(visitor) => forwarded::is_kept(name, visitor),
+                None => forwarded::is_kept_for_edge(name),
+            };
+            if !kept.unwrap_or_else(|| !is_hop(name, fields)) {
                 continue;
             }
             let is_host = is("host");
@@ -225,7 +254,9 @@ impl RequestHead {
         if !has_host {
             line(out, b"Host", host);
         }
-        if self.body == BodyFraming::Chunked {
+        if let Some(body) = edits.body() {
+            line(out, b"Content-Length", body.len().to_string().as_bytes());
+        } else if self.body == BodyFraming::Chunked {
             line(out, b"Transfer-Encoding", b"chunked");
         }
         if self.upgrade {
@@ -234,7 +265,9 @@ impl RequestHead {
                 line(out, b"Upgrade", v);
             }
         }
-        forwarded::write(fields, visitor, text(&self.authority), edits, out);
+        if let Some(visitor) = visitor {
+            forwarded::write(fields, visitor, text(&self.authority), edits, out);
+        }
         for added in edits.added() {
             line(out, added.name.as_bytes(), added.value.as_bytes());
         }

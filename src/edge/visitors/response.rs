@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::websocket;
-use crate::edge::actions::ActionError;
 use crate::edge::actions::body_encoder::{BodyEncoder, Coding};
-use crate::edge::actions::response::{ResponseBody, ResponseHead, ResponsePlan};
+use crate::edge::actions::response::{ResponseBody, ResponseFlow, ResponseHead, ResponsePlan};
+use crate::edge::actions::{ActionError, Reply};
 use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
 use crate::http1::framing::{BodyFraming, RequestMethod};
@@ -44,6 +44,11 @@ pub enum FilterProgress {
     ActionFailed(ActionError),
     /// An action failed after a part was passed on.
     EncodingFailed,
+    /// Another response replaces it: [`ResponseFilter::take_replacement`]. Nothing of the
+    /// upstream's was passed on.
+    Replaced,
+    /// The policy closes the visitor's connection.
+    Closed,
 }
 
 /// Meaning of the end of the upstream's bytes.
@@ -97,6 +102,8 @@ enum EncodedInput {
 enum HeadError {
     Http(HttpError),
     Action(ActionError),
+    Replaced(Reply),
+    Closed,
 }
 
 impl From<HttpError> for HeadError {
@@ -159,6 +166,7 @@ pub struct ResponseFilter {
     head: HeadRanges,
     reusable: bool,
     keeps_visitor_open: bool,
+    replacement: Option<Reply>,
 }
 
 impl Default for ResponseFilter {
@@ -197,6 +205,7 @@ impl ResponseFilter {
             head: HeadRanges::default(),
             reusable: true,
             keeps_visitor_open: true,
+            replacement: None,
         }
     }
 
@@ -206,6 +215,11 @@ impl ResponseFilter {
         self.keeps_visitor_open = !context.close;
         self.context = context;
         self.partial.clear();
+    }
+
+    /// Returns the response in place of the upstream's.
+    pub fn take_replacement(&mut self) -> Option<Reply> {
+        self.replacement.take()
     }
 
     /// Returns whether the response is complete.
@@ -254,6 +268,15 @@ impl ResponseFilter {
                     Err(HeadError::Action(error)) => {
                         self.state = ResponseState::ActionFailed;
                         return FilterProgress::ActionFailed(error);
+                    }
+                    Err(HeadError::Replaced(reply)) => {
+                        self.state = ResponseState::ActionFailed;
+                        self.replacement = Some(reply);
+                        return FilterProgress::Replaced;
+                    }
+                    Err(HeadError::Closed) => {
+                        self.state = ResponseState::ActionFailed;
+                        return FilterProgress::Closed;
                     }
                 },
                 ResponseState::Length(left) => {
@@ -527,7 +550,11 @@ impl ResponseFilter {
         }
         let mut encoded = false;
         if let (Some(plan), Some(mut head)) = (plan, edited) {
-            plan.run(&mut head).map_err(HeadError::Action)?;
+            match plan.run(&mut head).map_err(HeadError::Action)? {
+                ResponseFlow::Pass => {}
+                ResponseFlow::Replace(reply) => return Err(HeadError::Replaced(reply)),
+                ResponseFlow::Close => return Err(HeadError::Closed),
+            }
             head.iter().for_each(|(name, value)| line(out, name, value));
             if let Some(coding) = head.coding
                 && head.body == ResponseBody::Encodable

@@ -101,7 +101,10 @@ fn response(bytes: &[u8]) -> Value {
             (false, json!(error.to_string()))
         }
         // The endpoint has no actions.
-        FilterProgress::ActionFailed(_) | FilterProgress::EncodingFailed => unreachable!(),
+        FilterProgress::ActionFailed(_)
+        | FilterProgress::EncodingFailed
+        | FilterProgress::Replaced
+        | FilterProgress::Closed => unreachable!(),
     };
     json!({"whole": whole, "refused": refused, "forwarded": hex(&out)})
 }

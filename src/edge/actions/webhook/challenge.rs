@@ -68,6 +68,6 @@ pub fn answer_signed(
 }
 
 fn content(kind: &'static str, body: impl Into<String>) -> Reply {
-    let content = ReplyContent { kind, body: body.into() };
+    let content = ReplyContent { kind: kind.into(), body: body.into() };
     Reply { content: Some(content), ..Reply::new(200, 0, "") }
 }

@@ -170,8 +170,8 @@ fn show_endpoint(
         "principal": credential,
         "upstream_url": details.forwards_to,
         "upstream_protocol": details.forwards_proto,
-        "traffic_policy": "",
-        "bindings": ["public"],
+        "traffic_policy": details.traffic_policy,
+        "bindings": [if endpoint.internal.is_some() { "internal" } else { "public" }],
         "pooling_enabled": endpoint.pooling,
     })
 }

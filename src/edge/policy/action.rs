@@ -1,0 +1,41 @@
+//! An action of a policy, and how a phase goes on after it. No action is defined here.
+
+use std::fmt;
+
+use super::phases::{ConnectPhase, RequestPhase, ResponsePhase};
+use crate::edge::actions::action::{ActionError, Reply};
+
+/// Result of an action.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub enum PolicyFlow {
+    /// The next action decides.
+    Continue,
+    /// The request ends with this response. In the connect phase the connection is closed.
+    Respond(Reply),
+    /// The connection is closed without a response.
+    Close,
+    /// The internal endpoint with this URL serves the visitor. It was found online.
+    Forward(String),
+}
+
+/// Error of an action in a phase that the table of actions does not permit.
+const OTHER_PHASE: ActionError = ActionError("an action of the policy is in another phase");
+
+/// Compiled action. It implements the phases that [`super::catalog`] lists for it.
+pub trait PolicyAction: fmt::Debug + Send + Sync {
+    /// Decides about a connection.
+    fn connect(&self, _phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        Err(OTHER_PHASE)
+    }
+
+    /// Decides about a request, and may change what the upstream gets.
+    fn request(&self, _phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        Err(OTHER_PHASE)
+    }
+
+    /// Decides about the head of a response, and may change it.
+    fn response(&self, _phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        Err(OTHER_PHASE)
+    }
+}

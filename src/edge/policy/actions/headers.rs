@@ -1,0 +1,103 @@
+//! `add-headers` and `remove-headers`: header lines of a request on its way to the upstream, or
+//! of a response on its way to the visitor.
+
+use std::sync::Arc;
+
+use crate::config::modules;
+use crate::edge::actions::action::ActionError;
+use crate::edge::actions::edits::HeaderLine;
+use crate::edge::policy::action::{PolicyAction, PolicyFlow};
+use crate::edge::policy::catalog::PolicyPhase;
+use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase};
+use crate::edge::policy::reader::ConfigReader;
+use crate::edge::policy::text::InterpolatedText;
+use crate::http1::text::host_of;
+
+/// Headers of one action.
+const MAX_HEADERS: usize = 10;
+
+#[derive(Debug)]
+struct AddHeaders {
+    lines: Vec<(Arc<str>, InterpolatedText)>,
+}
+
+#[derive(Debug)]
+struct RemoveHeaders {
+    names: Vec<Arc<str>>,
+}
+
+/// Returns why a header cannot be changed in this phase.
+fn check(phase: PolicyPhase, name: &str) -> Option<&'static str> {
+    match (phase, name) {
+        (PolicyPhase::HttpRequest, "user-agent")
+        | (PolicyPhase::HttpResponse, "ngrok-error-code") => Some("cannot be changed."),
+        _ => None,
+    }
+}
+
+pub(super) fn add(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
+    config.known_keys(&["headers"]);
+    if !config.require("headers") {
+        return None;
+    }
+    let lines = config.header_lines("headers", MAX_HEADERS, |name| check(config.phase, name));
+    if lines.is_empty() {
+        config.fault("headers", 2223, "must not be empty.");
+        return None;
+    }
+    Some(Arc::new(AddHeaders { lines }))
+}
+
+pub(super) fn remove(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
+    config.known_keys(&["headers"]);
+    if !config.require("headers") {
+        return None;
+    }
+    let mut names = config.header_names("headers", MAX_HEADERS, |name| check(config.phase, name));
+    if names.is_empty() {
+        config.fault("headers", 2223, "must not be empty.");
+        return None;
+    }
+    // A request without `Host` has no destination.
+    names.retain(|name| config.phase != PolicyPhase::HttpRequest || &**name != "host");
+    Some(Arc::new(RemoveHeaders { names }))
+}
+
+const INVALID: ActionError = ActionError("a header of the policy has an invalid value");
+
+impl PolicyAction for AddHeaders {
+    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        for (name, value) in &self.lines {
+            let value = value.render(&phase.scope())?.into_owned();
+            modules::check_header_value(name, &value).map_err(|_| INVALID)?;
+            let (name, value): (_, Arc<str>) = (Arc::clone(name), value.into());
+            match &*name {
+                "host" if host_of(value.as_bytes()).is_none() => return Err(INVALID),
+                "host" => phase.edits.set_host(&value),
+                _ => phase.edits.add(&HeaderLine { name, value }),
+            }
+        }
+        Ok(PolicyFlow::Continue)
+    }
+
+    fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        for (name, value) in &self.lines {
+            let value = value.render(&phase.scope())?.into_owned();
+            modules::check_header_value(name, &value).map_err(|_| INVALID)?;
+            phase.head.add(name, value.into_bytes());
+        }
+        Ok(PolicyFlow::Continue)
+    }
+}
+
+impl PolicyAction for RemoveHeaders {
+    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        self.names.iter().for_each(|name| phase.edits.remove(name));
+        Ok(PolicyFlow::Continue)
+    }
+
+    fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        self.names.iter().for_each(|name| phase.head.remove(name));
+        Ok(PolicyFlow::Continue)
+    }
+}

@@ -1,0 +1,84 @@
+//! `log`: a line in the log of the edge with metadata of the policy.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use crate::edge::actions::action::ActionError;
+use crate::edge::policy::action::{PolicyAction, PolicyFlow};
+use crate::edge::policy::phases::{ConnectPhase, PhaseState, RequestPhase, ResponsePhase};
+use crate::edge::policy::reader::ConfigReader;
+use crate::edge::policy::text::InterpolatedValue;
+use crate::event;
+use crate::logging::rate_limit::LineQuota;
+use crate::sys::sync::Mutex;
+
+/// Lines of one action: the log of the edge is shared by all endpoints.
+const LINES_PER_MINUTE: u32 = 60;
+
+/// Longest metadata in a line, as JSON.
+const MAX_METADATA_BYTES: usize = 4096;
+
+#[derive(Debug)]
+struct Log {
+    metadata: Vec<(String, InterpolatedValue)>,
+    quota: Mutex<LineQuota>,
+}
+
+pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
+    config.known_keys(&["metadata"]);
+    let metadata = match config.child("metadata") {
+        Some(map) => map.interpolated_map(),
+        None => Vec::new(),
+    };
+    Some(Arc::new(Log { metadata, quota: Mutex::new(LineQuota::per_minute(LINES_PER_MINUTE)) }))
+}
+
+impl Log {
+    fn run(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
+        let scope = phase.scope();
+        let mut metadata = Map::new();
+        for (name, value) in &self.metadata {
+            metadata.insert(name.clone(), value.render(&scope)?);
+        }
+        let input = scope.input;
+        if let Some(count) = self.quota.lock().record(input.now) {
+            let mut text = Value::Object(metadata.clone()).to_string();
+            shorten(&mut text);
+            let (url, visitor) = (input.endpoint.url, input.connection.client);
+            event!(
+                info,
+                obj = "policy",
+                "policy log",
+                url = url,
+                r = visitor,
+                metadata = text,
+                count = count
+            );
+        }
+        phase.vars_mut().set_result("log", json!({ "metadata": metadata }));
+        Ok(PolicyFlow::Continue)
+    }
+}
+
+/// Shortens a text to the length of a line.
+fn shorten(text: &mut String) {
+    if text.len() > MAX_METADATA_BYTES {
+        let end = (0..=MAX_METADATA_BYTES).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
+    }
+}
+
+impl PolicyAction for Log {
+    fn connect(&self, phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        self.run(phase)
+    }
+
+    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        self.run(phase)
+    }
+
+    fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        self.run(phase)
+    }
+}

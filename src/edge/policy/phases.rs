@@ -1,0 +1,251 @@
+//! What the rules of a phase read and change. [`Scope`] is the part that expressions and
+//! interpolated texts read; it is the same in all phases.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::vars::PolicyVars;
+use crate::edge::actions::action::{Reply, RequestInfo};
+use crate::edge::actions::edits::HeaderEdits;
+use crate::edge::actions::response::{ResponseAction, ResponseHead};
+use crate::edge::agents::address::Protocol;
+use crate::time::Instant;
+
+/// Connection of a visitor.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionInfo<'a> {
+    /// Address of the visitor.
+    pub client: SocketAddr,
+    /// Address of this edge that the visitor connected to.
+    pub server: SocketAddr,
+    /// Whether the visitor came over TLS.
+    pub tls: bool,
+    /// Server name of the TLS handshake.
+    pub server_name: Option<&'a str>,
+}
+
+/// Endpoint of the policy.
+#[derive(Clone, Copy, Debug)]
+pub struct EndpointInfo<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its URL.
+    pub url: &'a str,
+    /// Id of the credential that owns it.
+    pub account: &'a str,
+    /// Protocol of its visitors.
+    pub protocol: Protocol,
+}
+
+/// Why an internal endpoint cannot serve a visitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InternalFault {
+    /// Number of the error code.
+    pub code: u32,
+    /// What is wrong.
+    pub text: String,
+}
+
+impl InternalFault {
+    /// Returns the response for a request that was to be forwarded.
+    pub fn into_reply(self) -> Reply {
+        let status = match self.code {
+            3200 => 404,
+            724 => 503,
+            _ => 502,
+        };
+        Reply::new(status, self.code, self.text)
+    }
+}
+
+/// What actions use of the edge beside the request. The response phase runs on the thread of a
+/// session: what it uses must not block.
+pub trait PolicyServices: fmt::Debug + Send + Sync {
+    /// Checks that `url` is an internal endpoint of the account that is online and has this
+    /// protocol.
+    fn check_internal(
+        &self,
+        account: &str,
+        protocol: Protocol,
+        url: &str,
+    ) -> Result<(), InternalFault>;
+}
+
+/// Input of all phases.
+#[derive(Clone, Copy)]
+pub struct PolicyInput<'a> {
+    /// Connection of the visitor.
+    pub connection: ConnectionInfo<'a>,
+    /// Endpoint of the policy.
+    pub endpoint: EndpointInfo<'a>,
+    /// The edge.
+    pub services: &'a dyn PolicyServices,
+    /// Time of the connection or the request.
+    pub now: Instant,
+    /// The same by the wall clock, in seconds since 1970.
+    pub unix_seconds: u64,
+}
+
+/// What expressions and interpolated texts read.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    /// Input of all phases.
+    pub input: PolicyInput<'a>,
+    /// The request; `None` in the connect phase.
+    pub request: Option<RequestInfo<'a>>,
+    /// Head of the response; `None` before the response phase.
+    pub response: Option<&'a ResponseHead<'a>>,
+    /// Variables of this phase.
+    pub vars: &'a PolicyVars,
+}
+
+/// State of any phase, for actions that are the same in all of them.
+pub trait PhaseState {
+    /// Returns what expressions read.
+    fn scope(&self) -> Scope<'_>;
+
+    /// Returns the variables.
+    fn vars_mut(&mut self) -> &mut PolicyVars;
+}
+
+/// Connect phase: a visitor has connected.
+pub struct ConnectPhase<'a> {
+    /// Input of all phases.
+    pub input: PolicyInput<'a>,
+    /// Variables of this phase.
+    pub vars: PolicyVars,
+}
+
+impl PhaseState for ConnectPhase<'_> {
+    fn scope(&self) -> Scope<'_> {
+        Scope { input: self.input, request: None, response: None, vars: &self.vars }
+    }
+
+    fn vars_mut(&mut self) -> &mut PolicyVars {
+        &mut self.vars
+    }
+}
+
+impl<'a> ConnectPhase<'a> {
+    /// Begins the phase.
+    pub fn new(input: PolicyInput<'a>) -> Self {
+        ConnectPhase { input, vars: PolicyVars::default() }
+    }
+}
+
+/// Reads the body of a request when an action asks for it.
+pub trait BodySource {
+    /// Reads the whole body, which has at most `limit` bytes. The error is the response that
+    /// ends the request. Called once.
+    fn read(&mut self, limit: usize) -> Result<Vec<u8>, Reply>;
+}
+
+/// Source for requests without rules: no action reads a body.
+pub struct NoBody;
+
+impl BodySource for NoBody {
+    fn read(&mut self, _: usize) -> Result<Vec<u8>, Reply> {
+        Err(Reply::new(500, 2300, "The body of the request cannot be read here."))
+    }
+}
+
+/// Request phase: the head of a request was read.
+pub struct RequestPhase<'a> {
+    /// Input of all phases.
+    pub input: PolicyInput<'a>,
+    /// The request as received. Its body is empty; see [`RequestPhase::body`].
+    pub request: RequestInfo<'a>,
+    /// Changes of the request for the upstream.
+    pub edits: &'a mut HeaderEdits,
+    /// Variables of this phase.
+    pub vars: PolicyVars,
+    /// Actions on the response to this request, beside the rules of the response phase.
+    pub on_response: Vec<Arc<dyn ResponseAction>>,
+    source: &'a mut dyn BodySource,
+    body: Option<Vec<u8>>,
+}
+
+impl PhaseState for RequestPhase<'_> {
+    fn scope(&self) -> Scope<'_> {
+        let request = Some(self.request);
+        Scope { input: self.input, request, response: None, vars: &self.vars }
+    }
+
+    fn vars_mut(&mut self) -> &mut PolicyVars {
+        &mut self.vars
+    }
+}
+
+impl<'a> RequestPhase<'a> {
+    /// Begins the phase.
+    pub fn new(
+        input: PolicyInput<'a>,
+        request: RequestInfo<'a>,
+        edits: &'a mut HeaderEdits,
+        source: &'a mut dyn BodySource,
+    ) -> Self {
+        let (vars, on_response) = (PolicyVars::default(), Vec::new());
+        RequestPhase { input, request, edits, vars, on_response, source, body: None }
+    }
+
+    /// Returns the whole body, without its chunks, as the upstream gets it. It is read when the
+    /// first action needs it. The error is the response that ends the request.
+    pub fn body(&mut self, limit: usize) -> Result<&[u8], Reply> {
+        if let Some(replaced) = self.edits.body() {
+            return Ok(replaced);
+        }
+        let body = match self.body.take() {
+            Some(body) => body,
+            None => self.source.read(limit)?,
+        };
+        let body = self.body.insert(body);
+        match body.len() <= limit {
+            true => Ok(body),
+            false => Err(body_too_long(limit)),
+        }
+    }
+}
+
+/// Returns the response to a request whose body is too long for an action.
+pub fn body_too_long(limit: usize) -> Reply {
+    let text = format!(
+        "The body of the request is too long for the traffic policy of this endpoint: the \
+         maximum is {limit} bytes."
+    );
+    Reply::new(413, 0, text)
+}
+
+/// Response phase: the head of the upstream's response was read.
+pub struct ResponsePhase<'a, 'h> {
+    /// Input of all phases. The time is that of the request.
+    pub input: PolicyInput<'a>,
+    /// The request as received, without its body.
+    pub request: RequestInfo<'a>,
+    /// The head, which actions change in place.
+    pub head: &'a mut ResponseHead<'h>,
+    /// Variables of this phase.
+    pub vars: PolicyVars,
+}
+
+impl PhaseState for ResponsePhase<'_, '_> {
+    fn scope(&self) -> Scope<'_> {
+        let (request, response) = (Some(self.request), Some(&*self.head));
+        Scope { input: self.input, request, response, vars: &self.vars }
+    }
+
+    fn vars_mut(&mut self) -> &mut PolicyVars {
+        &mut self.vars
+    }
+}
+
+impl<'a, 'h> ResponsePhase<'a, 'h> {
+    /// Begins the phase.
+    pub fn new(
+        input: PolicyInput<'a>,
+        request: RequestInfo<'a>,
+        head: &'a mut ResponseHead<'h>,
+    ) -> Self {
+        ResponsePhase { input, request, head, vars: PolicyVars::default() }
+    }
+}

@@ -1,0 +1,91 @@
+//! Compiled rules of a policy, and the run of a phase over them. What an action does is not
+//! decided here.
+
+use std::sync::Arc;
+
+use super::action::{PolicyAction, PolicyFlow};
+use super::catalog::PolicyPhase;
+use super::phases::{ConnectPhase, PhaseState, PolicyServices, RequestPhase, ResponsePhase};
+use crate::edge::actions::action::ActionError;
+
+/// A rule. Its actions run in order.
+#[derive(Debug)]
+pub struct CompiledRule {
+    /// Name for the log; may be empty.
+    pub name: String,
+    /// Actions in their order.
+    pub actions: Vec<Arc<dyn PolicyAction>>,
+}
+
+/// Compiled policy of an endpoint.
+#[derive(Debug)]
+pub struct CompiledPolicy {
+    /// Rules of the phases in [`PolicyPhase::ALL`].
+    pub phases: [Vec<CompiledRule>; 3],
+    /// What actions use of the edge.
+    pub services: Arc<dyn PolicyServices>,
+}
+
+/// A phase that is under way.
+trait RunningPhase: PhaseState {
+    /// Runs an action.
+    fn run(&mut self, action: &dyn PolicyAction) -> Result<PolicyFlow, ActionError>;
+}
+
+impl RunningPhase for ConnectPhase<'_> {
+    fn run(&mut self, action: &dyn PolicyAction) -> Result<PolicyFlow, ActionError> {
+        action.connect(self)
+    }
+}
+
+impl RunningPhase for RequestPhase<'_> {
+    fn run(&mut self, action: &dyn PolicyAction) -> Result<PolicyFlow, ActionError> {
+        action.request(self)
+    }
+}
+
+impl RunningPhase for ResponsePhase<'_, '_> {
+    fn run(&mut self, action: &dyn PolicyAction) -> Result<PolicyFlow, ActionError> {
+        action.response(self)
+    }
+}
+
+impl CompiledPolicy {
+    /// Returns whether a phase has a rule.
+    pub fn has(&self, phase: PolicyPhase) -> bool {
+        !self.rules(phase).is_empty()
+    }
+
+    fn rules(&self, phase: PolicyPhase) -> &[CompiledRule] {
+        let at = PolicyPhase::ALL.iter().position(|p| *p == phase);
+        at.map_or(&[], |at| &self.phases[at])
+    }
+
+    /// Runs the rules for a connection.
+    pub fn connect(&self, phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        run(self.rules(PolicyPhase::TcpConnect), phase)
+    }
+
+    /// Runs the rules for a request.
+    pub fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        run(self.rules(PolicyPhase::HttpRequest), phase)
+    }
+
+    /// Runs the rules for a response.
+    pub fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        run(self.rules(PolicyPhase::HttpResponse), phase)
+    }
+}
+
+/// Runs rules until an action ends the phase.
+fn run(rules: &[CompiledRule], phase: &mut dyn RunningPhase) -> Result<PolicyFlow, ActionError> {
+    for rule in rules {
+        for action in &rule.actions {
+            match phase.run(&**action)? {
+                PolicyFlow::Continue => {}
+                end => return Ok(end),
+            }
+        }
+    }
+    Ok(PolicyFlow::Continue)
+}

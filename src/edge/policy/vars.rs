@@ -1,0 +1,84 @@
+//! Variables of one phase: those of `set-vars`, and the results of actions. A phase begins
+//! without any.
+
+use serde_json::{Map, Value};
+
+/// Most bytes of all variables of one phase, as JSON.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// Variables of one phase.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyVars {
+    vars: Map<String, Value>,
+    /// Results of the last run of each action, by its name with underscores.
+    results: Map<String, Value>,
+    bytes: usize,
+}
+
+/// The variables have no room for another value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VarsFull;
+
+impl PolicyVars {
+    /// Returns the variables of `set-vars`: `vars.NAME`.
+    pub fn vars(&self) -> &Map<String, Value> {
+        &self.vars
+    }
+
+    /// Returns the results of actions: `actions.ngrok.ACTION.FIELD`.
+    pub fn results(&self) -> &Map<String, Value> {
+        &self.results
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: Value) -> Result<(), VarsFull> {
+        self.charge(name, &value)?;
+        self.vars.insert(name.to_owned(), value);
+        Ok(())
+    }
+
+    /// Sets the result of an action, as an object with its fields. `action` has underscores:
+    /// `rate_limit`. A result without room is left out: no action depends on it.
+    pub fn set_result(&mut self, action: &str, value: Value) {
+        if self.charge(action, &value).is_ok() {
+            self.results.insert(action.to_owned(), value);
+        }
+    }
+
+    fn charge(&mut self, name: &str, value: &Value) -> Result<(), VarsFull> {
+        let bytes = self.bytes + name.len() + size(value);
+        if bytes > MAX_BYTES {
+            return Err(VarsFull);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+/// Returns about the memory of a value.
+fn size(value: &Value) -> usize {
+    const COST: usize = 32;
+    COST + match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(size).sum(),
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn variables_are_bounded() {
+        let mut vars = PolicyVars::default();
+        assert_eq!(vars.set("a", json!({"b": [1, "x"]})), Ok(()));
+        assert_eq!(vars.set("c", json!("x".repeat(MAX_BYTES))), Err(VarsFull));
+        vars.set_result("log", json!("x".repeat(MAX_BYTES)));
+        assert_eq!((vars.vars().len(), vars.results().len()), (1, 0));
+        vars.set_result("log", json!({"metadata": {}}));
+        assert_eq!(vars.results()["log"], json!({"metadata": {}}));
+    }
+}

@@ -1,0 +1,165 @@
+//! A visit of an endpoint with a policy: what the caller knows about the visitor, and the copy
+//! that the response phase reads when the request itself is gone.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::action::PolicyFlow;
+use super::phases::{
+    BodySource, ConnectPhase, ConnectionInfo, EndpointInfo, PolicyInput, RequestPhase,
+    ResponsePhase,
+};
+use super::rule::CompiledPolicy;
+use crate::edge::actions::action::{ActionError, RequestInfo};
+use crate::edge::actions::edits::HeaderEdits;
+use crate::edge::actions::response::{ResponseAction, ResponseFlow, ResponseHead, ResponseRules};
+use crate::edge::agents::address::Protocol;
+use crate::http1::head::OwnedFields;
+use crate::time::Instant;
+
+/// Visitor and endpoint of a connection or a request.
+#[derive(Clone, Copy, Debug)]
+pub struct PolicyVisit<'a> {
+    /// Connection of the visitor.
+    pub connection: ConnectionInfo<'a>,
+    /// Endpoint of the policy.
+    pub endpoint: EndpointInfo<'a>,
+    /// Time of the connection or the request.
+    pub now: Instant,
+    /// The same by the wall clock, in seconds since 1970.
+    pub unix_seconds: u64,
+}
+
+impl<'a> PolicyVisit<'a> {
+    fn input(self, policy: &'a CompiledPolicy) -> PolicyInput<'a> {
+        let PolicyVisit { connection, endpoint, now, unix_seconds } = self;
+        let services = &*policy.services;
+        PolicyInput { connection, endpoint, services, now, unix_seconds }
+    }
+
+    /// Runs the connect phase.
+    pub fn connect(self, policy: &CompiledPolicy) -> Result<PolicyFlow, ActionError> {
+        policy.connect(&mut ConnectPhase::new(self.input(policy)))
+    }
+
+    /// Runs the request phase. Returns the actions on the response too, which the rules added.
+    pub fn request(
+        self,
+        policy: &CompiledPolicy,
+        request: RequestInfo<'_>,
+        edits: &mut HeaderEdits,
+        body: &mut dyn BodySource,
+    ) -> Result<(PolicyFlow, Vec<Arc<dyn ResponseAction>>), ActionError> {
+        let mut phase = RequestPhase::new(self.input(policy), request, edits, body);
+        let flow = policy.request(&mut phase)?;
+        Ok((flow, phase.on_response))
+    }
+
+    /// Returns what the response phase needs.
+    pub fn remember(self, policy: &Arc<CompiledPolicy>, request: &RequestInfo<'_>) -> PastVisit {
+        let ConnectionInfo { client, server, tls, server_name } = self.connection;
+        let EndpointInfo { id, url, account, protocol } = self.endpoint;
+        PastVisit {
+            policy: Arc::clone(policy),
+            client,
+            server,
+            connection_tls: tls,
+            server_name: server_name.map(str::to_owned),
+            id: id.to_owned(),
+            url: url.to_owned(),
+            account: account.to_owned(),
+            protocol,
+            request: RequestCopy::of(request),
+        }
+    }
+}
+
+/// Copy of a request without its body.
+#[derive(Debug)]
+struct RequestCopy {
+    method: Vec<u8>,
+    authority: Vec<u8>,
+    target: Vec<u8>,
+    fields: OwnedFields,
+    tls: bool,
+    visitor: std::net::IpAddr,
+    now: Instant,
+    unix_seconds: u64,
+}
+
+impl RequestCopy {
+    fn of(request: &RequestInfo<'_>) -> Self {
+        RequestCopy {
+            method: request.method.to_vec(),
+            authority: request.authority.to_vec(),
+            target: request.target.to_vec(),
+            fields: request.fields.to_owned(),
+            tls: request.tls,
+            visitor: request.visitor,
+            now: request.now,
+            unix_seconds: request.unix_seconds,
+        }
+    }
+
+    fn info(&self) -> RequestInfo<'_> {
+        RequestInfo {
+            method: &self.method,
+            authority: &self.authority,
+            target: &self.target,
+            fields: self.fields.fields(),
+            body: b"",
+            tls: self.tls,
+            visitor: self.visitor,
+            now: self.now,
+            unix_seconds: self.unix_seconds,
+        }
+    }
+}
+
+/// A visit that waits for its response.
+pub struct PastVisit {
+    policy: Arc<CompiledPolicy>,
+    client: SocketAddr,
+    server: SocketAddr,
+    connection_tls: bool,
+    server_name: Option<String>,
+    id: String,
+    url: String,
+    account: String,
+    protocol: Protocol,
+    request: RequestCopy,
+}
+
+impl ResponseRules for PastVisit {
+    fn run(&self, head: &mut ResponseHead<'_>) -> Result<ResponseFlow, ActionError> {
+        let connection = ConnectionInfo {
+            client: self.client,
+            server: self.server,
+            tls: self.connection_tls,
+            server_name: self.server_name.as_deref(),
+        };
+        let endpoint = EndpointInfo {
+            id: &self.id,
+            url: &self.url,
+            account: &self.account,
+            protocol: self.protocol,
+        };
+        let request = self.request.info();
+        let (now, unix_seconds) = (request.now, request.unix_seconds);
+        let visit = PolicyVisit { connection, endpoint, now, unix_seconds };
+        let mut phase = ResponsePhase::new(visit.input(&self.policy), request, head);
+        match self.policy.response(&mut phase)? {
+            PolicyFlow::Continue => Ok(ResponseFlow::Pass),
+            PolicyFlow::Respond(reply) => Ok(ResponseFlow::Replace(reply)),
+            PolicyFlow::Close => Ok(ResponseFlow::Close),
+            PolicyFlow::Forward(_) => Err(ActionError("a response cannot be forwarded")),
+        }
+    }
+}
+
+impl fmt::Debug for PastVisit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PastVisit").field("url", &self.url).finish_non_exhaustive()
+    }
+}

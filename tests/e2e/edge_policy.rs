@@ -1,0 +1,326 @@
+//! Traffic policies at the edge: what visitors and upstreams see, and what is refused.
+
+use std::io::Read;
+use std::net::TcpStream;
+
+use serde_json::json;
+
+use crate::support::agent::{Agent, agent};
+use crate::support::api;
+use crate::support::edge::Edge;
+use crate::support::upstream::Upstream;
+use crate::support::visitor::{Visitor, echoes};
+use crate::support::wire::{Message, Wire};
+use crate::support::{TempDir, is_reset};
+
+/// An HTTP endpoint with this policy in front of `upstream`.
+fn start(edge: &Edge, upstream: &Upstream, flags: &[&str], policy: &str) -> Agent {
+    let dir = TempDir::new();
+    let file = dir.write("policy.yml", policy).display().to_string();
+    let address = upstream.addr.to_string();
+    let args = ["http", &address, "--traffic-policy-file", &file].map(str::to_owned);
+    let flags = flags.iter().map(|flag| (*flag).to_owned());
+    agent(&edge.config, args.into_iter().chain(flags)).start()
+}
+
+/// Responds with its name, the request line and the header lines.
+fn shows_requests(name: &'static str) -> Upstream {
+    Upstream::http(move |request, wire| {
+        let line = |(name, value): &(String, String)| format!("\r\n{name}: {value}");
+        let fields = request.fields.iter().map(line).collect::<String>();
+        let body = format!("{name} {} {fields}\r\n", request.target());
+        wire.respond("200 OK", "X-Upstream: yes\r\n", body.as_bytes())
+    })
+}
+
+fn code(message: &Message) -> Option<&str> {
+    message.field("ngrok-error-code")
+}
+
+#[test]
+fn both_phases_change_the_headers_in_the_order_of_the_rules() {
+    let (edge, upstream) = (Edge::start(), shows_requests("app"));
+    let agent = start(
+        &edge,
+        &upstream,
+        &["--request-header-add=X-First: option"],
+        "on_http_request:
+  - actions:
+      - {type: add-headers, config: {headers: {X-Gone: a, X-Kept: b}}}
+      - {type: remove-headers, config: {headers: [x-gone, cookie, x-first]}}
+  - name: last
+    actions:
+      - {type: add-headers, config: {headers: {host: inner.example, x-kept: c}}}
+on_http_response:
+  - actions:
+      - {type: remove-headers, config: {headers: [X-Upstream]}}
+      - {type: add-headers, config: {headers: {X-Policy: 'yes'}}}
+",
+    );
+    let response = agent.visit(&edge).ask("GET", "/a?b", "Cookie: c\r\n", b"");
+    let head = response.text().to_ascii_lowercase();
+    assert!(head.starts_with("app /a?b "), "{head}");
+    assert!(!head.contains("x-gone") && !head.contains("cookie"), "{head}");
+    assert!(!head.contains("x-first"), "the policy runs after the options: {head}");
+    assert!(head.contains("\r\nx-kept: b\r\nx-kept: c\r\n"), "{head}");
+    assert!(head.contains("\r\nhost: inner.example\r\n"), "{head}");
+    assert_eq!((response.field("x-upstream"), response.field("x-policy")), (None, Some("yes")));
+}
+
+#[test]
+fn a_response_of_the_policy_ends_the_request() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let custom = start(
+        &edge,
+        &upstream,
+        &[],
+        "on_http_request:
+  - actions:
+      - type: custom-response
+        config:
+          status_code: 503
+          headers: {X-A: b, retry-after: '60'}
+          body: '{\"down\": true}'
+",
+    );
+    let mut visitor = custom.visit(&edge);
+    for method in ["GET", "POST"] {
+        let response = visitor.ask(method, "/", "", b"");
+        assert_eq!((response.status(), response.text()), (503, "{\"down\": true}".into()));
+        assert_eq!(response.field("content-type"), Some("application/json"));
+        assert_eq!((response.field("x-a"), code(&response)), (Some("b"), None));
+        let retry = response.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case("retry-after"));
+        assert_eq!(retry.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["60"]);
+    }
+    let deny = "on_http_request: [{actions: [{type: deny, config: {status_code: 404}}]}]";
+    let denying = start(&edge, &upstream, &[], deny);
+    let response = denying.visit(&edge).get("/");
+    assert_eq!((response.status(), response.text()), (404, String::new()));
+    let replacing = start(
+        &edge,
+        &upstream,
+        &[],
+        "on_http_response: [{actions: [{type: custom-response, config: {body: replaced}}]}]",
+    );
+    let mut visitor = replacing.visit(&edge);
+    for _ in 0..2 {
+        let response = visitor.get("/");
+        assert_eq!((response.status(), response.text()), (200, "replaced".to_owned()));
+    }
+}
+
+#[test]
+fn a_policy_that_is_wrong_is_refused_with_line_and_path() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let dir = TempDir::new();
+    for (policy, code, expected) in [
+        (
+            "on_http_request:\n  - actions:\n      - type: denny\n",
+            2201,
+            "line 3: on_http_request[0].actions[0].type: \"denny\" is not a known action.",
+        ),
+        (
+            "on_http_request:\n  - actions:\n      - type: deny\n        config:\n          \
+             status: 5\n",
+            2203,
+            "line 5: on_http_request[0].actions[0].config.status: is not a known key; use \
+             status_code.",
+        ),
+        (
+            "on_http_request:\n  - actions:\n      - type: add-headers\n        config:\n          \
+             headers: {user-agent: x}\n",
+            2219,
+            "line 5: on_http_request[0].actions[0].config.headers.user-agent: cannot be changed.",
+        ),
+        (
+            "on_http_request:\n  - actions:\n      - type: forward-internal\n        config:\n          \
+             url: https://a.example\n",
+            2226,
+            "line 5: on_http_request[0].actions[0].config.url: must be the URL of an internal \
+             endpoint: \"https://a.example\".",
+        ),
+    ] {
+        let file = dir.write("policy.yml", policy).display().to_string();
+        let address = upstream.addr.to_string();
+        let args = ["http", &address, "--traffic-policy-file", &file];
+        let process = agent(&edge.config, args).spawn();
+        process.wait_stderr(&format!("{expected} (error {code})"));
+        process.wait_stderr("ERR_NGROK_9026");
+    }
+}
+
+#[test]
+fn internal_endpoints_serve_what_policies_forward() {
+    let edge = Edge::start();
+    let (public, inner) = (shows_requests("public"), shows_requests("inner"));
+    let internal = start(
+        &edge,
+        &inner,
+        &["--url=https://svc.internal"],
+        "on_http_request: [{actions: [{type: add-headers, config: {headers: {x-inner: '1'}}}]}]
+on_http_response: [{actions: [{type: add-headers, config: {headers: {x-inner: '2'}}}]}]
+",
+    );
+    assert_eq!(internal.url(), "https://svc.internal");
+    let forwarding = start(
+        &edge,
+        &public,
+        &[],
+        "on_http_request:
+  - actions:
+      - {type: add-headers, config: {headers: {x-outer: '1'}}}
+      - {type: remove-headers, config: {headers: [x-secret]}}
+      - {type: forward-internal, config: {url: 'https://svc.internal'}}
+on_http_response: [{actions: [{type: add-headers, config: {headers: {x-outer: '2'}}}]}]
+",
+    );
+    let mut visitor = forwarding.visit(&edge);
+    let host = visitor.host().to_owned();
+    for (method, body) in [("GET", &b""[..]), ("POST", b"some bytes"), ("GET", b"")] {
+        let response =
+            visitor.ask(method, "/x?y", "X-Secret: s\r\nX-Forwarded-For: 9.9.9.9\r\n", body);
+        let head = response.text().to_ascii_lowercase();
+        assert!(head.starts_with("inner /x?y "), "{head}");
+        assert!(head.contains(&format!("\r\nhost: {host}\r\n")), "{head}");
+        assert!(
+            head.contains("\r\nx-outer: 1\r\n") && head.contains("\r\nx-inner: 1\r\n"),
+            "{head}"
+        );
+        assert!(!head.contains("x-secret") && !head.contains("9.9.9.9"), "{head}");
+        assert_eq!(head.matches("\r\nx-forwarded-for:").count(), 1, "{head}");
+        assert_eq!((response.field("x-inner"), response.field("x-outer")), (Some("2"), Some("2")));
+    }
+    // The name is not found from outside.
+    for host in ["svc.internal", "svc.internal:443"] {
+        let mut wire = Wire::connect(edge.address_of(forwarding.url())).unwrap();
+        wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        let response = wire.read_response("GET").unwrap();
+        assert_eq!((response.status(), code(&response)), (404, Some("ERR_NGROK_3200")));
+    }
+}
+
+#[test]
+fn a_missing_internal_endpoint_ends_the_request_or_the_next_action_runs() {
+    let (edge, upstream) = (Edge::start(), shows_requests("public"));
+    let forward = |more: &str| {
+        format!(
+            "on_http_request:
+  - actions:
+      - type: forward-internal
+        config: {{url: 'https://missing.internal'{more}}}
+"
+        )
+    };
+    let halting = start(&edge, &upstream, &[], &forward(""));
+    let response = halting.visit(&edge).get("/");
+    assert_eq!((response.status(), code(&response)), (404, Some("ERR_NGROK_3200")));
+    assert!(response.text().contains("https://missing.internal"), "{}", response.text());
+    let fallback = "      - {type: add-headers, config: {headers: {x-fallback: '1'}}}\n";
+    let policy = forward(", on_error: continue") + fallback;
+    let going_on = start(&edge, &upstream, &[], &policy);
+    let head = going_on.visit(&edge).get("/").text().to_ascii_lowercase();
+    assert!(head.starts_with("public /") && head.contains("\r\nx-fallback: 1\r\n"), "{head}");
+}
+
+#[test]
+fn a_chain_of_internal_endpoints_has_an_end() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let forward = |to: &str| {
+        format!(
+            "on_http_request: [{{actions: [{{type: forward-internal, config: {{url: 'http://{to}.internal'}}}}]}}]"
+        )
+    };
+    let round = start(&edge, &upstream, &["--url=http://round.internal"], &forward("round"));
+    assert_eq!(round.url(), "http://round.internal");
+    let entry = start(&edge, &upstream, &[], &forward("round"));
+    let response = entry.visit(&edge).get("/");
+    assert_eq!((response.status(), code(&response)), (508, Some("ERR_NGROK_3501")));
+}
+
+#[test]
+fn a_tcp_endpoint_forwards_or_closes() {
+    let (edge, echo) = (Edge::start(), Upstream::echo());
+    let dir = TempDir::new();
+    let tcp = |flags: &[&str], policy: &str| {
+        let file = dir.write("policy.yml", policy).display().to_string();
+        let address = echo.addr.to_string();
+        let args = ["tcp", &address, "--traffic-policy-file", &file].map(str::to_owned);
+        let flags = flags.iter().map(|flag| (*flag).to_owned());
+        agent(&edge.config, args.into_iter().chain(flags)).start()
+    };
+    let inner = tcp(&["--url=tcp://db.internal:5432"], "{}");
+    assert_eq!(inner.url(), "tcp://db.internal:5432");
+    let forwarding = tcp(
+        &[],
+        "on_tcp_connect:
+  - actions:
+      - {type: forward-internal, config: {url: 'tcp://missing.internal:1', on_error: continue}}
+      - {type: forward-internal, config: {url: 'tcp://db.internal:5432'}}
+",
+    );
+    assert!(echoes(&edge, forwarding.url()));
+    let halting = "on_tcp_connect:
+  - actions:
+      - {type: forward-internal, config: {url: 'tcp://missing.internal:1'}}
+";
+    for policy in [halting, "on_tcp_connect: [{actions: [{type: deny}]}]"] {
+        let closing = tcp(&[], policy);
+        let mut visitor = TcpStream::connect(edge.address_of(closing.url())).unwrap();
+        let refused = visitor.read(&mut [0; 1]);
+        assert!(refused.as_ref().is_err_and(is_reset), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_rule_for_connections_closes_those_of_http_too() {
+    let (mut edge, upstream) = (Edge::start(), Upstream::hello());
+    let agent = start(&edge, &upstream, &[], "on_tcp_connect: [{actions: [{type: deny}]}]");
+    let mut visitor = agent.visit(&edge);
+    visitor.send("GET", "/", "", b"").unwrap();
+    let refused = visitor.wire.read_response("GET");
+    assert!(refused.as_ref().is_err_and(is_reset), "{refused:?}");
+    let logs = start(
+        &edge,
+        &upstream,
+        &[],
+        "on_tcp_connect: [{actions: [{type: log, config: {metadata: {a: b}}}]}]",
+    );
+    let mut visitor = logs.visit(&edge);
+    assert_eq!(visitor.get("/1").text(), "GET /1 ");
+    assert_eq!(visitor.get("/2").text(), "GET /2 ");
+    let line = edge.process().wait_stderr("policy log");
+    assert!(line.contains(r#"metadata="{\"a\":\"b\"}""#), "{line}");
+    assert_eq!(edge.process().count_stderr("policy log"), 1, "once a connection");
+}
+
+#[test]
+fn a_policy_is_changed_while_its_endpoint_is_online() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let (_agent, api) = api::idle_agent(&edge);
+    let policy = |status: u16| {
+        let rule = json!({"actions": [{"type": "deny", "config": {"status_code": status}}]});
+        json!({ "on_http_request": [rule] }).to_string()
+    };
+    let made = api.create(
+        "/api/endpoints",
+        json!({"name": "e", "upstream": {"url": upstream.port()}, "traffic_policy": policy(410)}),
+    );
+    let url = made["url"].as_str().unwrap();
+    let mut visitor = Visitor::connect(&edge, url);
+    assert_eq!(visitor.get("/").status(), 410);
+    let put = |policy: &str| {
+        let mut changed = made.clone();
+        changed["traffic_policy"] = json!(policy);
+        api.call("PUT", "/api/endpoints/e", Some(changed))
+    };
+    let (status, value) = put(&policy(451));
+    assert_eq!((status, &value["url"], &value["id"]), (200, &made["url"], &made["id"]), "{value}");
+    // The visitor's connection lasts, and meets the new rules.
+    assert_eq!(visitor.get("/").status(), 451);
+    let (status, error) = put("on_http_request: [{actions: [{type: denny}]}]");
+    assert!(status >= 400, "{error}");
+    assert!(error.to_string().contains("denny"), "{error}");
+    assert_eq!(visitor.get("/").status(), 451);
+    assert_eq!(put("").0, 200);
+    assert_eq!(visitor.get("/in").text(), "GET /in ");
+}
