@@ -1,15 +1,14 @@
 //! `BasicAuth` and its older form `Auth`: a user and a password in each request (RFC 7617).
-//! Passwords are kept as keyed digests, so that all comparisons take the same time.
+//! The value that a browser sends is prepared at Bind, so that a request costs one comparison.
 
 use std::fmt;
 
 use ring::digest::{Context, SHA256};
-use ring::hmac;
-use ring::rand::SystemRandom;
 
 use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
 use crate::proto::base64;
+use crate::proto::secret::Secret;
 use crate::sys::sync::Mutex;
 
 /// Longest value of `Authorization` that is read.
@@ -29,10 +28,15 @@ pub enum Password<'a> {
 
 /// Checks the credential of each request.
 pub struct BasicAuth {
-    /// Made at Bind, kept in memory alone.
-    key: hmac::Key,
-    clear: Vec<hmac::Tag>,
+    clear: Vec<PreparedValue>,
     hashed: Vec<HashedCredential>,
+}
+
+/// Value of `Authorization` that a credential has in its usual form.
+struct PreparedValue {
+    /// Filled with zero bytes to the longest value that is read.
+    padded: Secret,
+    len: usize,
 }
 
 struct HashedCredential {
@@ -49,19 +53,12 @@ impl fmt::Debug for BasicAuth {
 }
 
 impl BasicAuth {
-    /// Returns an action that accepts any of these users with its password. Fails without
-    /// randomness of the system.
-    pub fn new(credentials: &[(&str, Password<'_>)]) -> Result<Self, ActionError> {
-        let random = SystemRandom::new();
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &random)
-            .map_err(|_| ActionError("the system has no random numbers"))?;
-        let mut action = BasicAuth { key, clear: Vec::new(), hashed: Vec::new() };
+    /// Returns an action that accepts any of these users with its password.
+    pub fn new(credentials: &[(&str, Password<'_>)]) -> Self {
+        let mut action = BasicAuth { clear: Vec::new(), hashed: Vec::new() };
         for (user, password) in credentials {
             match password {
-                Password::Clear(password) => {
-                    let pair = format!("{user}:{password}");
-                    action.clear.push(hmac::sign(&action.key, pair.as_bytes()));
-                }
+                Password::Clear(password) => action.clear.push(PreparedValue::new(user, password)),
                 Password::Bcrypt(hash) => action.hashed.push(HashedCredential {
                     user: (*user).to_owned(),
                     hash: (*hash).to_owned(),
@@ -69,16 +66,16 @@ impl BasicAuth {
                 }),
             }
         }
-        Ok(action)
+        action
     }
 
     fn accepts(&self, authorization: &[u8]) -> bool {
-        let Some(pair) = decode(authorization) else { return false };
-        let mut accepted = false;
-        // All are compared, so that the time does not depend on which one matches.
-        for tag in &self.clear {
-            accepted |= hmac::verify(&self.key, &pair, tag.as_ref()).is_ok();
+        if self.is_prepared(authorization) {
+            return true;
         }
+        // Another form of the same value: a scheme in other letters, further blanks, no padding.
+        let Some(pair) = decode(authorization) else { return false };
+        let mut accepted = self.is_prepared(value_of(&pair).as_bytes());
         let Some((user, password)) = split(&pair) else { return accepted };
         for credential in &self.hashed {
             // The user's name is not secret.
@@ -87,6 +84,29 @@ impl BasicAuth {
             }
         }
         accepted
+    }
+
+    /// Compares with all credentials, so that the time does not depend on which one matches.
+    fn is_prepared(&self, value: &[u8]) -> bool {
+        self.clear.iter().fold(false, |found, prepared| found | prepared.equals(value))
+    }
+}
+
+impl PreparedValue {
+    fn new(user: &str, password: &str) -> Self {
+        let mut padded = value_of(format!("{user}:{password}").as_bytes());
+        let len = padded.len();
+        padded.extend(std::iter::repeat_n('\0', MAX_AUTHORIZATION_BYTES.saturating_sub(len)));
+        PreparedValue { padded: Secret::new(padded), len }
+    }
+
+    /// Compares in a time that depends on the length of `value` only: not on that of the
+    /// password, and not on the first byte that differs.
+    fn equals(&self, value: &[u8]) -> bool {
+        let Some(padded) = self.padded.expose().as_bytes().get(..value.len()) else { return false };
+        let differences = value.iter().zip(padded).fold(0, |d, (a, b)| d | (a ^ b));
+        // Against an early end of the comparison that a compiler could introduce.
+        std::hint::black_box(differences) == 0 && value.len() == self.len
     }
 }
 
@@ -118,6 +138,11 @@ fn decode(authorization: &[u8]) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(authorization).ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
     scheme.eq_ignore_ascii_case("basic").then(|| base64::decode(encoded.trim()))?
+}
+
+/// Returns the value of `Authorization` for `user:password`.
+fn value_of(pair: &[u8]) -> String {
+    ["Basic ", &base64::encode(pair)].concat()
 }
 
 fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -166,26 +191,42 @@ mod tests {
     #[test]
     fn one_of_the_pairs_must_match_exactly() {
         let pairs = [("u", Password::Clear("pass:word")), ("v", Password::Clear("password2"))];
-        let action = BasicAuth::new(&pairs).unwrap();
+        let action = BasicAuth::new(&pairs);
         assert_eq!(status(&action, &line("u:pass:word")), 200);
         assert_eq!(status(&action, &line("v:password2")), 200);
         assert_eq!(status(&action, &line("v:password2").replace("Basic", "bAsIc")), 200);
-        for wrong in ["u:password2", "u:", "", "u:pass:word ", "U:pass:word", ":"] {
+        assert_eq!(status(&action, &line("v:password2").replace("Basic ", "Basic   ")), 200);
+        assert_eq!(status(&action, &line("u:pass:word").replace('=', "")), 200, "no padding");
+        // The second one is a prefix of a right value in base64, too.
+        for wrong in [
+            "u:password2",
+            "v:passwo",
+            "u:",
+            "",
+            "u:pass:word ",
+            "u:pass:word\0",
+            "U:pass:word",
+            ":",
+        ] {
             assert_eq!(status(&action, &line(wrong)), 401, "{wrong}");
         }
         assert_eq!(status(&action, ""), 401);
         assert_eq!(status(&action, "Authorization: Basic !!!\r\n"), 401);
         assert_eq!(status(&action, "Authorization: Bearer dTpwYXNzOndvcmQ=\r\n"), 401);
         assert_eq!(status(&action, &(line("u:pass:word") + &line("x:y"))), 401);
-        let long = format!("Authorization: Basic {}\r\n", "A".repeat(20_000));
-        assert_eq!(status(&action, &long), 401);
+        for len in [MAX_AUTHORIZATION_BYTES, 20_000] {
+            let long = format!("Authorization: Basic {}\r\n", "A".repeat(len));
+            assert_eq!(status(&action, &long), 401);
+        }
+        // What is left of a value that was filled with zero bytes.
+        assert!(!action.accepts(action.clear[0].padded.expose().as_bytes()));
     }
 
     #[test]
     fn a_hashed_password_is_checked_with_bcrypt() {
         // Cost 4, the least, of "open sesame".
         let hash = bcrypt::hash("open sesame", 4).unwrap();
-        let action = BasicAuth::new(&[("u", Password::Bcrypt(&hash))]).unwrap();
+        let action = BasicAuth::new(&[("u", Password::Bcrypt(&hash))]);
         for _ in 0..2 {
             assert_eq!(status(&action, &line("u:open sesame")), 200);
             assert_eq!(status(&action, &line("u:open sesame!")), 401);
@@ -195,7 +236,7 @@ mod tests {
 
     #[test]
     fn no_credential_is_printed() {
-        let action = BasicAuth::new(&[("u", Password::Clear("pass:word"))]).unwrap();
+        let action = BasicAuth::new(&[("u", Password::Clear("pass:word"))]);
         assert!(!format!("{action:?}").contains("pass"));
     }
 }

@@ -234,7 +234,7 @@ fn basic_auth(value: &Value) -> Result<BasicAuth, Refusal> {
         };
         credentials.push((user, password));
     }
-    BasicAuth::new(&credentials).map_err(|e| Refusal::text(format!("BasicAuth: {e}.")))
+    Ok(BasicAuth::new(&credentials))
 }
 
 /// Checks a bcrypt hash. The message has no part of it.
@@ -270,8 +270,7 @@ fn auth(value: &Value) -> Result<BasicAuth, Refusal> {
     };
     check_user(user)?;
     modules::check_credential(user, password)?;
-    BasicAuth::new(&[(user, Password::Clear(password))])
-        .map_err(|e| Refusal::text(format!("Auth: {e}.")))
+    Ok(BasicAuth::new(&[(user, Password::Clear(password))]))
 }
 
 /// Returns host and port of the address that the agent forwards to.
