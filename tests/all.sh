@@ -1,8 +1,9 @@
 #!/bin/sh
 # All tests, one announced step after the other. A step that fails does not
 # hide those behind it; the last lines report what failed and what was skipped, with reasons.
-# CI=1 adds the official SDKs (make test-interop) from PyPI and npm, a big-endian 32-bit build
-# under qemu, a small machine with a kernel of its own, and the budgets of sizes and memory.
+# CI=1 adds the official SDKs (make test-interop) from PyPI, npm and crates.io, a big-endian
+# 32-bit build under qemu, a small machine with a kernel of its own, and the budgets of sizes
+# and memory.
 # `--lints` stops before the first test, with the same last lines.
 # It also fails for a skipped test that skips.txt does not excuse (so does FAIL_ON_SKIP=1).
 #

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 
-from loopback import PATIENCE, Edge, Failed, eventually, require, serve_echo, serve_http
+from loopback import PATIENCE, Edge, Failed, Handler, eventually, require, serve_echo, serve_http
 
 # --- an SDK in a process of its own ---------------------------------------------
 
@@ -225,6 +225,46 @@ def option_headers(s):
         ("Cookie: a\r\n", 200, "x-edge: 1"))
 
 
+class ShowsHost(Handler):
+    """GET answers the field Host."""
+
+    def do_GET(self):
+        self.answer(self.headers["Host"].encode())
+
+
+def option_host_header(s):
+    upstream = serve_http(ShowsHost)
+    for rewrites, host in [(True, "127.0.0.1"), (False, None)]:
+        url = s.client.do(
+            "listen", proto="http", to=f"http://127.0.0.1:{upstream}",
+            calls=[["host_header_rewrite", [rewrites]]])["url"]
+        status, body = http(s.edge, url)
+        expected = host or url.split("://")[1].rstrip("/")
+        require((status, body.decode()) == (200, expected), f"rewrite {rewrites}: {status} {body}")
+        s.client.do("close", url=url)
+
+
+def option_pool(s):
+    """Two endpoints with one name, and a third one that refuses company."""
+    pooled = {"proto": "http", "to": f"http://127.0.0.1:{s.http}", "domain": "pool.localhost"}
+    first = s.client.do("listen", calls=[["pooling_enabled", [True]]], **pooled)["url"]
+    answer = s.client.ask("listen", calls=[["pooling_enabled", [False]]], **pooled)
+    require("ERR_NGROK_334" in answer.get("error", ""), f"answered {answer}")
+    get_hello(s.edge, first)
+    s.client.do("close", url=first)
+
+
+def option_remote_addr(s):
+    port = s.client.do("listen", proto="tcp", to=f"tcp://127.0.0.1:{s.echo}")["url"]
+    s.client.do("close", url=port)
+    address = port.split("://")[1]
+    url = s.client.do(
+        "listen", proto="tcp", to=f"tcp://127.0.0.1:{s.echo}", calls=[["remote_addr", [address]]])["url"]
+    require(url == port, f"asked for {port}, got {url}")
+    echo(url, b"ping")
+    s.client.do("close", url=url)
+
+
 def option_filters(s):
     options(
         s, [["allow_user_agent", ["^curl/"]], ["deny_user_agent", ["7"]]],
@@ -300,6 +340,11 @@ def option_proxy_protocol(s):
     s.client.do("close", url=url)
 
 
+UNKNOWN_ACTION = json.dumps(
+    {"inbound": [{"name": "a", "expressions": [], "actions": [{"type": "no-such-action"}]}],
+     "outbound": []})
+
+
 def option_refused(s):
     for calls, code, name in [
         ([["webhook_verification", ["nobody", "a secret"]]], 364, "nobody"),
@@ -308,7 +353,8 @@ def option_refused(s):
         ([["oidc", ["https://issuer.example", "id", "a secret"]]], 301, "--oidc"),
         ([["app_protocol", ["http2"]]], 301, "--upstream-protocol"),
         ([["traffic_policy", ["on_http_request: ["]]], 9026, ""),
-        ([["policy", ['{"inbound": 1}']]], 9026, ""),
+        # One SDK checks the form of a policy itself.
+        ([["policy", [UNKNOWN_ACTION]]], 9026, ""),
     ]:
         answer = s.client.ask(
             "listen", proto="http", to=f"http://127.0.0.1:{s.http}", calls=calls)
@@ -413,6 +459,21 @@ CHECKS = [
     ("closes its session and ends", bye),
 ]
 
+# Methods of builders that one SDK alone has, or where the others differ.
+CHECKS_OF = {
+    "rust": [
+        ("option for the field Host", option_host_header),
+        ("option for pools", option_pool),
+        ("option for the address of a TCP endpoint", option_remote_addr),
+    ],
+}
+
+
+def checks_of(name):
+    """The checks of all SDKs, with those of this one after the other options."""
+    at = [check for _, check in CHECKS].index(tcp_endpoint)
+    return CHECKS[:at] + CHECKS_OF.get(name, []) + CHECKS[at:]
+
 
 def loopback_up():
     """A fresh network namespace has its loopback interface down."""
@@ -431,7 +492,7 @@ def drive(name, command, binary):
         s.edge = Edge(binary, directory)
         s.client = Client(command, directory)
         try:
-            for title, check in CHECKS:
+            for title, check in checks_of(name):
                 try:
                     check(s)
                     passed += 1

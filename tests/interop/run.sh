@@ -1,6 +1,6 @@
 #!/bin/sh
-# make test-interop: the official SDKs from PyPI and npm and ngrok's agent 2.3, with fixed
-# versions, as clients of culvert-edge; ngrok's API client at its REST API; the wrappers of
+# make test-interop: the official SDKs from PyPI, npm and crates.io and ngrok's agent 2.3, with
+# fixed versions, as clients of culvert-edge; ngrok's API client at its REST API; the wrappers of
 # ngrok's agent with ours; Vite behind both programs. They are installed below target/ and use
 # loopback only: in a network namespace without another interface, if the kernel permits one.
 set -eu
@@ -54,6 +54,8 @@ else
 	echo "ngrok's agent 2.3 is left out: its package is for x86_64" >&2
 fi
 cargo build --quiet --locked --features edge --bin culvert --bin culvert-edge
+# The Rust SDK with its 190 packages: about a minute on two processors.
+cargo build --quiet --locked --manifest-path "$here/rust/Cargo.toml" --target-dir "$work/rust"
 
 alone=
 if unshare -rn true 2>/dev/null; then
@@ -70,7 +72,8 @@ $alone "$work/venv/bin/python" "$here/wrappers.py" "$target/debug/culvert-edge" 
 # shellcheck disable=SC2086 # $alone is two words or none
 $alone "$work/venv/bin/python" "$here/drive.py" "$target/debug/culvert-edge" \
 	"python=$work/venv/bin/python $here/client.py" \
-	"node=node $here/client.mjs $work/node/" || status=1
+	"node=node $here/client.mjs $work/node/" \
+	"rust=$work/rust/debug/culvert-interop-client" || status=1
 # shellcheck disable=SC2086 # $alone is two words or none, $agent2 one or none
 $alone "$work/venv/bin/python" "$here/programs.py" "$target/debug/culvert-edge" "$target/debug/culvert" \
 	"vite=$work/vite/node_modules/vite/bin/vite.js" $agent2 || status=1
