@@ -22,8 +22,9 @@ enum Expr {
     Field(Vec<String>),
     List(Vec<Expr>),
     Not(Box<Expr>),
-    And(Box<Expr>, Box<Expr>),
-    Or(Box<Expr>, Box<Expr>),
+    /// Lists, not pairs: a chain of thousands would be as deep as it is long.
+    All(Vec<Expr>),
+    Any(Vec<Expr>),
     Compare(Comparison, Box<Expr>, Box<Expr>),
     In(Box<Expr>, Box<Expr>),
     Size(Box<Expr>),
@@ -93,9 +94,10 @@ fn tokens(text: &str) -> Result<Vec<FilterToken>, ApiError> {
         } else if first.is_ascii_digit() || first == '-' {
             let len = rest[1..].find(|c: char| !c.is_ascii_digit() && c != '.');
             let used = len.map_or(rest.len(), |n| n + 1);
-            let number = rest[..used].parse();
+            // Hundreds of digits are infinite, which JSON does not have.
+            let number: Option<f64> = rest[..used].parse().ok().filter(|n: &f64| n.is_finite());
             out.push(FilterToken::Number(
-                number.map_err(|_| bad(format!("'{}' is not a number", &rest[..used])))?,
+                number.ok_or_else(|| bad(format!("'{:.40}' is not a number", &rest[..used])))?,
             ));
             used
         } else if first.is_ascii_alphabetic() || first == '_' {
@@ -155,19 +157,21 @@ impl FilterParser {
     }
 
     fn or(&mut self) -> Result<Expr, ApiError> {
-        let mut left = self.and()?;
+        let first = self.and()?;
+        let mut more = Vec::new();
         while self.accept("||") {
-            left = Expr::Or(Box::new(left), Box::new(self.and()?));
+            more.push(self.and()?);
         }
-        Ok(left)
+        Ok(chain(first, more, Expr::Any))
     }
 
     fn and(&mut self) -> Result<Expr, ApiError> {
-        let mut left = self.comparison()?;
+        let first = self.comparison()?;
+        let mut more = Vec::new();
         while self.accept("&&") {
-            left = Expr::And(Box::new(left), Box::new(self.comparison()?));
+            more.push(self.comparison()?);
         }
-        Ok(left)
+        Ok(chain(first, more, Expr::All))
     }
 
     fn comparison(&mut self) -> Result<Expr, ApiError> {
@@ -311,6 +315,15 @@ impl FilterParser {
     }
 }
 
+/// Joins the members of a chain of one operator. A single member stays as it is.
+fn chain(first: Expr, mut more: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Expr {
+    if more.is_empty() {
+        return first;
+    }
+    more.insert(0, first);
+    join(more)
+}
+
 fn now_seconds() -> i64 {
     i64::try_from(wall_clock().as_secs()).unwrap_or(i64::MAX)
 }
@@ -342,8 +355,8 @@ fn eval(expr: &Expr, object: &Value) -> Result<Operand, ApiError> {
             Ok(Operand::Json(Value::Array(values.collect::<Result<_, _>>()?)))
         }
         Expr::Not(inner) => flag(!truth(&eval(inner, object)?)?),
-        Expr::And(a, b) => flag(truth(&eval(a, object)?)? && truth(&eval(b, object)?)?),
-        Expr::Or(a, b) => flag(truth(&eval(a, object)?)? || truth(&eval(b, object)?)?),
+        Expr::All(members) => flag(!has(members, object, false)?),
+        Expr::Any(members) => flag(has(members, object, true)?),
         Expr::Compare(comparison, a, b) => {
             flag(compare(*comparison, &eval(a, object)?, &eval(b, object)?)?)
         }
@@ -377,6 +390,16 @@ fn eval(expr: &Expr, object: &Value) -> Result<Operand, ApiError> {
             Ok(Operand::Time(seconds))
         }
     }
+}
+
+/// Returns whether one of the members has this result. Those behind it are not evaluated.
+fn has(members: &[Expr], object: &Value, result: bool) -> Result<bool, ApiError> {
+    for member in members {
+        if truth(&eval(member, object)?)? == result {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns a field of an object. A missing field inside of an absent reference is null; a name
@@ -486,6 +509,7 @@ mod tests {
             ("obj.created_at == timestamp('2026-01-02T03:04:05+00:00')", true),
             ("obj.port != -1", true),
             ("true || obj.id == 'x' && false", true),
+            ("false && obj.nope == 1 || true", true),
         ] {
             assert_eq!(matches(text), Ok(expected), "{text}");
         }
@@ -495,6 +519,7 @@ mod tests {
     fn other_texts_are_refused_with_code_250() {
         let deep = format!("{}true{}", "(".repeat(10_000), ")".repeat(10_000));
         let not = format!("{}true", "!".repeat(10_000));
+        let digits = format!("obj.port < {}", "9".repeat(400));
         for text in [
             "",
             "obj",
@@ -521,8 +546,17 @@ mod tests {
             "--1 == 1",
             &deep,
             &not,
+            &digits,
         ] {
             assert_eq!(matches(text).map_err(|e| e.code), Err(250), "{text:.40}");
+        }
+    }
+
+    #[test]
+    fn long_chains_are_not_deep() {
+        for (member, mark, expected) in [("false", "||", false), ("true", "&&", true)] {
+            let text = vec![member; 50_000].join(mark);
+            assert_eq!(matches(&text), Ok(expected));
         }
     }
 }
