@@ -11,6 +11,7 @@ pub mod head;
 pub mod line;
 #[cfg(test)]
 pub(crate) mod mutator;
+pub mod receiver;
 mod repair;
 pub mod status;
 pub mod text;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::app::{ApiAnswer, App, EventCursor};
 use super::guard::{Guard, GuardError};
-use super::http::{self, ApiReply, Receiver, ReplyBody};
+use super::http::{self, ApiReply, ReplyBody};
 use super::json::Json;
 use super::{objects, page, prometheus, requests};
 use crate::agent::{AgentState, EndpointView, Handle, StartError};
 use crate::config::json::{endpoint_from_json, tunnel_from_json};
+use crate::http1::receiver::RequestReceiver;
 use crate::http1::text::percent_decoded;
 use crate::time::Instant;
 
@@ -153,7 +154,7 @@ impl Api {
         method: &str,
         route: Route,
         path: &str,
-        request: &Receiver,
+        request: &RequestReceiver,
         now: Instant,
     ) -> ApiAnswer {
         let handle = self.handle.clone();
@@ -217,7 +218,7 @@ impl Api {
 }
 
 impl App for Api {
-    fn answer(&mut self, request: &Receiver, now: Instant) -> ApiAnswer {
+    fn answer(&mut self, request: &RequestReceiver, now: Instant) -> ApiAnswer {
         let Some(head) = request.head() else { return ApiAnswer::Now(self.refusal(400, "")) };
         if let Err(why) = self.guard.judge(&head) {
             let (status, why) = match why {

@@ -1,7 +1,8 @@
 //! The interface between the server and the application behind it.
 
-use super::http::{ApiReply, Receiver};
+use super::http::ApiReply;
 use super::jobs::ApiJob;
+use crate::http1::receiver::RequestReceiver;
 use crate::time::Instant;
 
 /// Response to a request.
@@ -26,7 +27,7 @@ pub struct EventCursor {
 /// Application behind the server.
 pub trait App: Send {
     /// Answers a complete request. Does not block.
-    fn answer(&mut self, request: &Receiver, now: Instant) -> ApiAnswer;
+    fn answer(&mut self, request: &RequestReceiver, now: Instant) -> ApiAnswer;
 
     /// Returns the response to an invalid request, or to one that is refused.
     fn refusal(&self, status: u16, why: &str) -> ApiReply;

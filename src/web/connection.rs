@@ -8,9 +8,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use super::app::EventCursor;
-use super::http::{self, ApiReply, ReadProgress, Receiver, ReplyBody};
+use super::http::{self, ApiReply, ReplyBody};
 use super::jobs::JobId;
 use crate::http1::line::HttpVersion;
+use crate::http1::receiver::{ReadProgress, RequestReceiver};
 use crate::sys;
 use crate::sys::poll::PollFd;
 use crate::time::{Deadline, Instant};
@@ -51,7 +52,7 @@ pub struct Connection {
     since: Instant,
     /// Time at which this request, or the wait for it, began.
     request_began: Instant,
-    receiver: Receiver,
+    receiver: RequestReceiver,
     /// Received bytes that were not parsed: the next request of a client that does not wait.
     pending: Vec<u8>,
     /// Whether a response was sent before.
@@ -111,7 +112,7 @@ impl Connection {
             state: Phase::Reading,
             since: now,
             request_began: now,
-            receiver: Receiver::default(),
+            receiver: http::receiver(),
             pending: Vec::new(),
             served_before: false,
         }
@@ -173,7 +174,7 @@ impl Connection {
     }
 
     /// Returns the complete request.
-    pub fn request(&self) -> &Receiver {
+    pub fn request(&self) -> &RequestReceiver {
         &self.receiver
     }
 
@@ -247,7 +248,9 @@ impl Connection {
                 self.pending = bytes.get(used..).unwrap_or_default().to_vec();
                 ClientAction::Answer
             }
-            ReadProgress::Refused(status) => ClientAction::Refuse(status),
+            ReadProgress::Refused(_) | ReadProgress::TooLarge => {
+                ClientAction::Refuse(progress.refusal().unwrap_or(400))
+            }
         }
     }
 
@@ -265,7 +268,7 @@ impl Connection {
         let keep = wants_more && reply.has_end(version);
         let mut out = Outgoing { bytes: reply.head(version, keep), keep, ..Outgoing::default() };
         // The memory of this request is released.
-        self.receiver = Receiver::default();
+        self.receiver = http::receiver();
         self.since = now;
         match reply.body {
             ReplyBody::Events if !only_head => {

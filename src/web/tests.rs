@@ -3,21 +3,22 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver as Channel, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::app::{ApiAnswer, App, EventCursor};
-use super::http::{ApiReply, Receiver, ReplyBody};
+use super::http::{ApiReply, ReplyBody};
 use super::server;
+use crate::http1::receiver::RequestReceiver;
 use crate::time::Instant;
 
 /// Returns the request as text. `/slow` waits for a signal, `/long` is sent piece by piece.
 struct Echo {
-    held: Option<Channel<()>>,
+    held: Option<Receiver<()>>,
 }
 
 impl App for Echo {
-    fn answer(&mut self, request: &Receiver, _: Instant) -> ApiAnswer {
+    fn answer(&mut self, request: &RequestReceiver, _: Instant) -> ApiAnswer {
         let head = request.head().unwrap();
         let (method, target) = (head.method().to_owned(), head.target().to_owned());
         let text = format!("{method} {target} {}", request.body().len());

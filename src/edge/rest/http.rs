@@ -4,11 +4,9 @@
 use std::io::{self, Read, Write};
 
 use super::error::ApiError;
-use crate::http1::chunked::ChunkedDecoder;
 use crate::http1::error::HttpError;
-use crate::http1::framing::BodyFraming;
-use crate::http1::head::{HeadReader, HttpRequest};
-use crate::http1::line::Strictness;
+use crate::http1::head::HttpRequest;
+use crate::http1::receiver::{ReadProgress, RequestReceiver};
 use crate::http1::status;
 
 /// Longest head. The query may have a filter.
@@ -56,56 +54,36 @@ pub enum ReadOutcome {
 /// Reads one request. `buffer` has the bytes that came after the last one, and gets those after
 /// this one.
 pub fn read<S: Read + Write>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<ReadOutcome> {
-    let mut head = HeadReader::new(MAX_HEAD_BYTES);
+    let mut receiver = RequestReceiver::new(MAX_HEAD_BYTES, MAX_BODY_BYTES);
     let mut piece = std::mem::take(buffer);
     loop {
         if piece.is_empty() && !receive(stream, &mut piece)? {
-            return Ok(match head.started() {
+            return Ok(match receiver.started() {
                 true => ReadOutcome::Invalid(invalid(HttpError::Incomplete)),
                 false => ReadOutcome::Closed,
             });
         }
-        match head.feed(&piece) {
-            Ok(Some(used)) => {
+        let (used, progress) = receiver.feed(&piece);
+        match progress {
+            ReadProgress::More => {}
+            ReadProgress::Continue => {
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                stream.flush()?;
+            }
+            ReadProgress::Whole => {
                 *buffer = piece.split_off(used);
                 break;
             }
-            Ok(None) => piece.clear(),
-            Err(e) => return Ok(ReadOutcome::Invalid(invalid(e))),
+            ReadProgress::Refused(e) => return Ok(ReadOutcome::Invalid(invalid(e))),
+            ReadProgress::TooLarge => return Ok(ReadOutcome::Invalid(too_large())),
         }
+        piece.clear();
     }
-    // Reason: the reader has reported a complete head.
-    let Some(request) = head.request() else { return Ok(ReadOutcome::Closed) };
-    let mut read = describe(&request);
-    let framing = match request.body() {
-        Ok(framing) => framing,
-        Err(e) => return Ok(ReadOutcome::Invalid(invalid(e))),
-    };
-    let body = match framing {
-        BodyFraming::Length(length) => {
-            let Some(length) = usize::try_from(length).ok().filter(|n| *n <= MAX_BODY_BYTES) else {
-                return Ok(ReadOutcome::Invalid(too_large()));
-            };
-            if request.expects_continue() && buffer.is_empty() {
-                go_on(stream)?;
-            }
-            read_length(stream, buffer, length)?
-        }
-        BodyFraming::Chunked => {
-            if request.expects_continue() && buffer.is_empty() {
-                go_on(stream)?;
-            }
-            read_chunks(stream, buffer)?
-        }
-        BodyFraming::None | BodyFraming::UntilClose | BodyFraming::Tunnel => Ok(Vec::new()),
-    };
-    Ok(match body {
-        Ok(body) => {
-            read.body = body;
-            ReadOutcome::Request(read)
-        }
-        Err(error) => ReadOutcome::Invalid(error),
-    })
+    // Reason: the receiver has reported a whole request.
+    let Some(head) = receiver.head() else { return Ok(ReadOutcome::Closed) };
+    let mut request = describe(&head);
+    request.body = receiver.into_body();
+    Ok(ReadOutcome::Request(request))
 }
 
 fn describe(request: &HttpRequest<'_>) -> ApiHttpRequest {
@@ -123,69 +101,12 @@ fn describe(request: &HttpRequest<'_>) -> ApiHttpRequest {
     }
 }
 
-fn go_on<S: Write>(stream: &mut S) -> io::Result<()> {
-    stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-    stream.flush()
-}
-
 /// Reads some bytes into an empty buffer. Returns `false` at the end.
 fn receive<S: Read>(stream: &mut S, piece: &mut Vec<u8>) -> io::Result<bool> {
     piece.resize(READ_BYTES, 0);
     let n = stream.read(piece)?;
     piece.truncate(n);
     Ok(n > 0)
-}
-
-fn read_length<S: Read>(
-    stream: &mut S,
-    buffer: &mut Vec<u8>,
-    length: usize,
-) -> io::Result<Result<Vec<u8>, ApiError>> {
-    let rest = buffer.split_off(buffer.len().min(length));
-    let mut body = std::mem::replace(buffer, rest);
-    let mut piece = Vec::new();
-    while body.len() < length {
-        if !receive(stream, &mut piece)? {
-            return Ok(Err(invalid(HttpError::Incomplete)));
-        }
-        let used = piece.len().min(length - body.len());
-        body.extend_from_slice(&piece[..used]);
-        *buffer = piece.split_off(used);
-        piece.clear();
-    }
-    Ok(Ok(body))
-}
-
-fn read_chunks<S: Read>(
-    stream: &mut S,
-    buffer: &mut Vec<u8>,
-) -> io::Result<Result<Vec<u8>, ApiError>> {
-    let mut decoder = ChunkedDecoder::new(Strictness::Strict);
-    let mut body = Vec::new();
-    let mut piece = std::mem::take(buffer);
-    loop {
-        let mut is_large = false;
-        let used = decoder.feed(&piece, &mut |data| {
-            is_large |= body.len() + data.len() > MAX_BODY_BYTES;
-            if !is_large {
-                body.extend_from_slice(data);
-            }
-        });
-        if is_large {
-            return Ok(Err(too_large()));
-        }
-        match used {
-            Err(e) => return Ok(Err(invalid(e))),
-            Ok(used) if decoder.is_done() => {
-                *buffer = piece.split_off(used);
-                return Ok(Ok(body));
-            }
-            Ok(_) => piece.clear(),
-        }
-        if !receive(stream, &mut piece)? {
-            return Ok(Err(invalid(HttpError::Incomplete)));
-        }
-    }
 }
 
 fn invalid(e: HttpError) -> ApiError {

@@ -3,9 +3,10 @@
 //! another site never passes the guard.
 
 use culvert::http1::head::{HttpRequest, MAX_AGENT_HEAD_BYTES};
+use culvert::http1::receiver::ReadProgress;
 use culvert::http1::text::percent_decoded;
 use culvert::web::guard::Guard;
-use culvert::web::http::{MAX_BODY, ReadProgress, Receiver, percent_encoded};
+use culvert::web::http::{self, MAX_BODY, percent_encoded};
 
 use crate::input::Dice;
 
@@ -18,7 +19,7 @@ pub fn check(data: &[u8]) {
     let whole = run(bytes, |_| bytes.len().max(1));
     let mut dice = Dice::new(u64::from(*cuts));
     let cut = run(bytes, |_| 1 + dice.below(usize::from(*cuts)));
-    if let (ReadProgress::Refused(a), ReadProgress::Refused(b)) = (whole.1, cut.1) {
+    if let (Some(a), Some(b)) = (whole.1.refusal(), cut.1.refusal()) {
         assert_eq!(a, b, "another refusal when cut");
     } else {
         assert_eq!(whole, cut, "another request when cut");
@@ -32,7 +33,7 @@ pub fn check(data: &[u8]) {
 }
 
 fn run(bytes: &[u8], mut size: impl FnMut(usize) -> usize) -> Outcome {
-    let mut receiver = Receiver::default();
+    let mut receiver = http::receiver();
     let (mut used, mut last) = (0, ReadProgress::More);
     while used < bytes.len() && matches!(last, ReadProgress::More | ReadProgress::Continue) {
         let end = bytes.len().min(used + size(used));
