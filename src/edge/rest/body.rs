@@ -1,9 +1,10 @@
-//! Fields of a request body: which ones a resource has, their types and lengths. What their
+//! Fields of a request body: its JSON, which ones a resource has, their types and lengths. What their
 //! values mean is decided by the resource.
 
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::http::ApiHttpRequest;
 
 /// Longest description.
 const MAX_DESCRIPTION_BYTES: usize = 255;
@@ -77,6 +78,33 @@ pub enum BodyUse {
     Create,
     /// A change of an object.
     Update,
+}
+
+/// Parses the body of a request. An empty one has no fields.
+pub fn parse(request: &ApiHttpRequest) -> Result<Map<String, Value>, ApiError> {
+    if request.body.is_empty() {
+        return Ok(Map::new());
+    }
+    let kind = request.content_type.as_deref().unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.is_empty() {
+        let text = "The field Content-Type is missing. Send 'Content-Type: application/json'.";
+        return Err(ApiError::new(400, 216, text));
+    }
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let text = "The body must be JSON. Send 'Content-Type: application/json'.";
+        return Err(ApiError::new(415, 210, text));
+    }
+    let parsed: Value = serde_json::from_slice(&request.body)
+        .map_err(|e| ApiError::new(400, 213, format!("The body is not valid JSON: {e}.")))?;
+    match parsed {
+        Value::Object(map) if request.method == "GET" && map.keys().any(|name| name != "id") => {
+            Err(ApiError::new(400, 211, "A GET request must not have a body."))
+        }
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        _ => Err(ApiError::new(400, 213, "The body is not a JSON object.")),
+    }
 }
 
 /// Returns the given fields of a body, checked by `rules`. `null` and `id` count as not given.

@@ -19,7 +19,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 const READ_BYTES: usize = 16 * 1024;
 
 /// A whole request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiHttpRequest {
     /// Method.
     pub method: String,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Map, Value, json};
 
 use super::auth::{self, LOCAL_KEY};
+use super::body;
 use super::context::ApiContext;
 use super::error::ApiError;
 use super::http::{ApiHttpRequest, ApiResponse};
@@ -60,7 +61,7 @@ fn handle(edge: &Edge, peer: SocketAddr, request: &ApiHttpRequest) -> Result<Res
     let context = ApiContext {
         edge,
         target: RequestTarget::parse(&request.target)?,
-        body: body(request)?,
+        body: body::parse(request)?,
         base: base(edge, &request.host),
         key,
         is_python_client: request.user_agent.starts_with(PYTHON_CLIENT),
@@ -90,33 +91,6 @@ fn base(edge: &Edge, host: &str) -> String {
     match !host.is_empty() && host.len() <= 255 && host.bytes().all(good) {
         true => format!("{}://{host}", edge.api.scheme()),
         false => edge.api.url(),
-    }
-}
-
-/// Parses the body. An empty one has no fields.
-fn body(request: &ApiHttpRequest) -> Result<Map<String, Value>, ApiError> {
-    if request.body.is_empty() {
-        return Ok(Map::new());
-    }
-    let kind = request.content_type.as_deref().unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.is_empty() {
-        let text = "The field Content-Type is missing. Send 'Content-Type: application/json'.";
-        return Err(ApiError::new(400, 216, text));
-    }
-    if !kind.eq_ignore_ascii_case("application/json") {
-        let text = "The body must be JSON. Send 'Content-Type: application/json'.";
-        return Err(ApiError::new(415, 210, text));
-    }
-    let parsed: Value = serde_json::from_slice(&request.body)
-        .map_err(|e| ApiError::new(400, 213, format!("The body is not valid JSON: {e}.")))?;
-    match parsed {
-        Value::Object(map) if request.method == "GET" && map.keys().any(|name| name != "id") => {
-            Err(ApiError::new(400, 211, "A GET request must not have a body."))
-        }
-        Value::Object(map) => Ok(map),
-        Value::Null => Ok(Map::new()),
-        _ => Err(ApiError::new(400, 213, "The body is not a JSON object.")),
     }
 }
 

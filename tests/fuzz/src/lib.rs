@@ -19,6 +19,8 @@ pub mod messages;
 pub mod policy_document;
 pub mod proxy_header;
 pub mod proxy_protocol;
+pub mod rest_filter;
+pub mod rest_request;
 pub mod rules;
 pub mod session_hostile;
 pub mod session_ops;
@@ -42,7 +44,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -136,5 +138,17 @@ pub const TARGETS: [Target; 19] = [
         check: policy_document::check,
         generate: policy_document::generate,
         runs: 3_000,
+    },
+    Target {
+        name: "rest_filter",
+        check: rest_filter::check,
+        generate: rest_filter::generate,
+        runs: 20_000,
+    },
+    Target {
+        name: "rest_request",
+        check: rest_request::check,
+        generate: rest_request::generate,
+        runs: 5_000,
     },
 ];

@@ -105,6 +105,16 @@ fn update_manifest() {
     run("update_manifest");
 }
 
+#[test]
+fn rest_filter() {
+    run("rest_filter");
+}
+
+#[test]
+fn rest_request() {
+    run("rest_request");
+}
+
 /// A check that accepts everything would be worth nothing: both targets that run sessions must
 /// find injected faults.
 #[test]
