@@ -68,6 +68,18 @@ fn keys_versions_and_bodies_that_are_not_valid() {
 }
 
 #[test]
+fn a_filter_as_long_as_a_request_permits() {
+    let edge = Edge::start();
+    let rest = edge.rest();
+    rest.create("/credentials", &json!({}));
+    for (member, shown) in [("false", false), ("obj.id!=%27%27", true)] {
+        let chain = vec![member; 15_000 / (member.len() + 2)].join("||");
+        let list = rest.get(&format!("/credentials?filter={chain}"));
+        assert_eq!(!list["credentials"].as_array().unwrap().is_empty(), shown, "{member}");
+    }
+}
+
+#[test]
 fn texts_of_sql_are_texts() {
     let edge = Edge::start();
     let rest = edge.rest();

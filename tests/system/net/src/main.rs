@@ -12,6 +12,7 @@ mod logged;
 mod proc;
 #[path = "../../../support/programs.rs"]
 mod programs;
+mod rest_restrictions;
 #[path = "../../../support/ssh.rs"]
 mod ssh;
 mod stories;

@@ -10,6 +10,7 @@ use crate::lab::{AGENT, AGENT_MOVED, EDGE, EDGE_NAME, EDGE6, Lab, Place, ROUTER}
 use crate::logged::{Program, wait};
 use crate::proc;
 use crate::programs::find;
+use crate::rest_restrictions;
 use crate::tunnel::{AGENT_PORT, Kind, Programs, Setting, Tunnel};
 use crate::visit::{self, Watch};
 
@@ -24,11 +25,11 @@ pub struct Story {
 }
 
 /// State of a story.
-struct Scene<'a> {
-    lab: Lab,
+pub struct Scene<'a> {
+    pub lab: Lab,
     programs: &'a Programs,
-    dir: &'a Path,
-    setting: Setting,
+    pub dir: &'a Path,
+    pub setting: Setting,
     helpers: Vec<Program>,
 }
 
@@ -164,6 +165,7 @@ pub const STORIES: &[Story] = &[
             Ok("refused by the proxy, said so".to_owned())
         },
     },
+    Story { name: "rest-api-for-some-addresses", needs: &["curl"], run: rest_restrictions::run },
     Story {
         name: "socks-proxy",
         needs: &["microsocks"],
@@ -403,7 +405,7 @@ impl Story {
 }
 
 impl Scene<'_> {
-    fn start(&self) -> io::Result<(Tunnel, Watch)> {
+    pub fn start(&self) -> io::Result<(Tunnel, Watch)> {
         let upstream = visit::serve(&self.lab)?;
         let tunnel = Tunnel::start(
             &self.lab,

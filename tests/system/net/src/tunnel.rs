@@ -89,6 +89,8 @@ pub struct Setting {
     pub address: String,
     /// Address where the edge listens for agents.
     pub agents: String,
+    /// Lines below `listeners:` of the edge, each with its line end.
+    pub listeners: String,
     /// Variables of the agent's environment.
     pub environment: Vec<(&'static str, String)>,
 }
@@ -100,6 +102,7 @@ impl Default for Setting {
             web_addr: "false".to_owned(),
             address: format!("{EDGE_NAME}:{AGENT_PORT}"),
             agents: format!("0.0.0.0:{AGENT_PORT}"),
+            listeners: String::new(),
             environment: Vec::new(),
         }
     }
@@ -182,13 +185,13 @@ fn end(program: &mut Program) {
 fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> io::Result<()> {
     let at = dir.display();
     if kind == Kind::Culvert {
-        let Setting { options, web_addr, address, agents, .. } = setting;
+        let Setting { options, web_addr, address, agents, listeners, .. } = setting;
         fs::write(
             dir.join("edge.yml"),
             format!(
                 "domain: lab.example\nlisteners:\n  agent: '{agents}'\n  http: \
-                 0.0.0.0:{HTTP_PORT}\n  https: 0.0.0.0:4444\n  tcp: 0.0.0.0\nstate_dir: {at}/edge\n\
-                 credentials:\n  - id: lab\n    authtoken: {TOKEN}\n"
+                 0.0.0.0:{HTTP_PORT}\n  https: 0.0.0.0:4444\n  tcp: 0.0.0.0\n{listeners}state_dir: \
+                 {at}/edge\ncredentials:\n  - id: lab\n    authtoken: {TOKEN}\n"
             ),
         )?;
         return fs::write(
