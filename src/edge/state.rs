@@ -98,7 +98,7 @@ impl EdgeStateDir {
 
     /// Writes the URL of the REST API, for programs on this machine.
     pub fn write_api_url(&self, url: &str) -> io::Result<()> {
-        write(&self.0.join(API_URL_FILE), format!("{url}\n").as_bytes(), Secrecy::Public)
+        self.replace(API_URL_FILE, &format!("{url}\n"), Secrecy::Public)
     }
 
     /// Writes the agent's configuration for this edge. Returns its file.
@@ -108,7 +108,7 @@ impl EdgeStateDir {
         addr: SocketAddr,
         ca: &Path,
     ) -> io::Result<PathBuf> {
-        let path = self.0.join("agent.yml");
+        let name = "agent.yml";
         // A quoted JSON text is a quoted YAML text too.
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let text = format!(
@@ -118,8 +118,17 @@ impl EdgeStateDir {
             quoted(&addr.to_string()),
             quoted(&ca.display().to_string()),
         );
-        write(&path, text.as_bytes(), Secrecy::Secret)?;
-        Ok(path)
+        self.replace(name, &text, Secrecy::Secret)?;
+        Ok(self.0.join(name))
+    }
+
+    /// Writes a file whose text has changed. One that is right stays: an edge starts on a full
+    /// disk, too.
+    fn replace(&self, name: &str, text: &str, secrecy: Secrecy) -> io::Result<()> {
+        if self.read(name, secrecy).is_ok_and(|found| found.as_deref() == Some(text)) {
+            return Ok(());
+        }
+        write(&self.0.join(name), text.as_bytes(), secrecy)
     }
 
     /// Returns the text of a file. A missing file is written first.
@@ -243,6 +252,21 @@ mod tests {
             (bind_token, fs::read(ca).unwrap(), token)
         };
         assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn a_file_that_is_right_is_not_written_again() {
+        let scratch = Scratch::new("right");
+        let dir = EdgeStateDir::open(&scratch.0).unwrap();
+        let inode = |url: &str| {
+            dir.write_api_url(url).unwrap();
+            let file = scratch.0.join(API_URL_FILE);
+            assert_eq!(fs::read_to_string(&file).unwrap(), format!("{url}\n"));
+            std::os::unix::fs::MetadataExt::ino(&fs::metadata(file).unwrap())
+        };
+        let first = inode("http://127.0.0.1:1");
+        assert_eq!(inode("http://127.0.0.1:1"), first);
+        assert_ne!(inode("http://127.0.0.1:2"), first, "written to a new file");
     }
 
     #[test]
