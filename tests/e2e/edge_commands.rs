@@ -118,6 +118,8 @@ fn errors_have_the_cause_and_what_to_do() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
         assert!(said.contains(says) && output.stdout.is_empty(), "{args:?}: {said}");
+        // Advice for an agent that refuses to stop.
+        assert!(!said.contains("remove its authtoken"), "{args:?}: {said}");
     }
     // Without a command it is the generator that it was.
     assert!(text(&edge, &["token"]).contains("hash: sha256:"));

@@ -124,6 +124,13 @@ fn an_agent_without_remote_management_refuses_commands() {
     }
     let unknown = rest.refused("POST", &format!("{path}/update"), &json!({"versoin": "1"}));
     assert_eq!(unknown, (400, 214));
+    let kick = std::process::Command::new(env!("CARGO_BIN_EXE_culvert-edge"))
+        .args(["kick", path.rsplit('/').next().unwrap(), "--dir", "edge"])
+        .current_dir(edge.dir())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&kick.stderr);
+    assert!(said.contains("ERR_NGROK_804") && said.contains("remove its authtoken"), "{said}");
     agent.process().assert_running();
 }
 

@@ -231,7 +231,10 @@ impl Kick {
     pub fn run(self) -> Result<String, String> {
         let path = format!("{}/stop", path("tunnel_sessions", &self.id));
         self.api()?.call("POST", &path, None).map_err(|e| {
-            format!("{e}\nTo disconnect it all the same, remove its authtoken: token remove")
+            // Codes of an agent that does not stop. Other errors are of the id or the edge.
+            let by_agent = ["ERR_NGROK_80", "ERR_NGROK_81"].iter().any(|code| e.contains(code));
+            let advice = "\nTo disconnect it all the same, remove its authtoken: token remove";
+            if by_agent { e + advice } else { e }
         })?;
         Ok(done(self.json, &format!("Stopped {}.", self.id)))
     }
