@@ -180,6 +180,9 @@ fn a_connection_carries_many_requests() {
         wire.write(&request).unwrap();
         assert_eq!(wire.read_response("GET").unwrap().status(), 200);
     }
+    // Neither the response to a HEAD nor an error shifts the next response.
+    wire.write(request.replacen("GET", "HEAD", 1)).unwrap();
+    assert_eq!(wire.read_response("HEAD").unwrap().status(), 405);
     // Two at once.
     wire.write([&*request, &*request].concat()).unwrap();
     for _ in 0..2 {

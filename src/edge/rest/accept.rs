@@ -105,7 +105,8 @@ impl ApiConnection {
                     let keep = request.keep_alive && !self.edge.is_draining();
                     let response = router::respond(&self.edge, self.peer, &request);
                     self.stream.set_deadline(Deadline::At(sys::clock() + RESPONSE_TIMEOUT));
-                    http::write(&mut self.stream, &response, keep)?;
+                    let to_head = request.method == "HEAD";
+                    http::write(&mut self.stream, &response, keep, to_head)?;
                     if !keep {
                         self.stream.finish();
                         return Ok(false);
@@ -120,7 +121,7 @@ impl ApiConnection {
 
     /// Sends an error, and discards what the client still sends.
     fn refuse(&mut self, error: &ApiError) -> io::Result<()> {
-        http::write(&mut self.stream, &router::refusal(error), false)?;
+        http::write(&mut self.stream, &router::refusal(error), false, false)?;
         self.stream.finish();
         self.stream.set_deadline(Deadline::At(sys::clock() + LINGER_TIMEOUT));
         let (mut left, mut piece) = (LINGER_BYTES, [0; 8 * 1024]);

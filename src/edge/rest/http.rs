@@ -130,8 +130,13 @@ pub struct ApiResponse {
     pub fields: String,
 }
 
-/// Sends a response.
-pub fn write<S: Write>(stream: &mut S, response: &ApiResponse, keep_alive: bool) -> io::Result<()> {
+/// Sends a response, without its body if the request was a HEAD.
+pub fn write<S: Write>(
+    stream: &mut S,
+    response: &ApiResponse,
+    keep_alive: bool,
+    to_head: bool,
+) -> io::Result<()> {
     let ApiResponse { status, body, fields } = response;
     let mut bytes = format!("HTTP/1.1 {status} {}\r\n", status::reason(*status));
     if !status::has_no_framing(*status) {
@@ -144,7 +149,9 @@ pub fn write<S: Write>(stream: &mut S, response: &ApiResponse, keep_alive: bool)
     }
     bytes += "\r\n";
     let mut bytes = bytes.into_bytes();
-    bytes.extend_from_slice(body);
+    if !to_head {
+        bytes.extend_from_slice(body);
+    }
     stream.write_all(&bytes)?;
     stream.flush()
 }
