@@ -172,6 +172,26 @@ fn a_damaged_store_refuses_changes_and_nothing_else() {
 }
 
 #[test]
+fn a_locked_store_refuses_changes_until_it_is_free() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let rest = edge.rest();
+    let made = rest.create("/credentials", &json!({}));
+    let path = format!("/credentials/{}", made["id"].as_str().unwrap());
+    let agent = agent::http(&edge, upstream.port());
+    let store = rusqlite::Connection::open(edge.dir().join("edge/accounts.db")).unwrap();
+    store.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let answer = rest.send("POST", "/credentials", &rest.fields(), b"{}");
+    assert_eq!(answer.field("retry-after"), Some("1"));
+    let body = serde_json::from_str(&answer.text()).unwrap();
+    assert_eq!(error_of(answer.status(), &body), (503, 503));
+    assert_eq!(rest.refused("DELETE", &path, &Value::Null), (503, 503));
+    rest.get(&path);
+    agent.visit(&edge).get("/");
+    store.execute_batch("ROLLBACK").unwrap();
+    rest.remove(&path);
+}
+
+#[test]
 fn an_edge_does_not_start_with_a_store_of_a_newer_version() {
     let mut edge = Edge::start();
     edge.rest().create("/credentials", &json!({}));
