@@ -59,7 +59,7 @@ pub fn decide(
 ) -> Result<(OnlineEndpoint, BindResponse), BindRefusal> {
     check_text_lengths(&request)?;
     check_bindings(&request)?;
-    check_upstream_protocol(&request.forwards_proto)?;
+    options::check_upstream_protocol(&request.forwards_proto)?;
     let account = &identity.account;
     let config = edge.config();
     let credential = config.credentials.valid(account)?;
@@ -420,17 +420,6 @@ fn check_text_lengths(request: &BindRequest) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// Checks the protocol that the agent speaks to its upstream.
-pub fn check_upstream_protocol(protocol: &str) -> Result<(), Refusal> {
-    if matches!(protocol, "" | "http1") {
-        return Ok(());
-    }
-    let text = format!(
-        "This edge does not support --upstream-protocol (upstream.protocol) '{protocol}'. Use http1."
-    );
-    Err(Refusal::new(301, text))
 }
 
 fn check_bindings(request: &BindRequest) -> Result<(), Refusal> {

@@ -7,10 +7,9 @@
 use std::sync::Arc;
 
 use super::address::Protocol;
-use super::bind;
 use super::credentials::Credential;
 use super::identity::AgentIdentity;
-use super::options::EndpointOptions;
+use super::options::{self, EndpointOptions};
 use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
 use crate::edge::accounts::wall_clock;
@@ -159,5 +158,5 @@ fn check_lengths(request: &StartTunnelWithLabelRequest) -> Result<(), Refusal> {
             return Err(Refusal::new(100, format!("Invalid {what}: {given}, at most {most}.")));
         }
     }
-    bind::check_upstream_protocol(&request.forwards_proto)
+    options::check_upstream_protocol(&request.forwards_proto)
 }

@@ -20,6 +20,17 @@ pub struct EndpointOptions {
     pub actions: ActionSet,
 }
 
+/// Checks the protocol that the agent speaks to its upstream.
+pub fn check_upstream_protocol(protocol: &str) -> Result<(), Refusal> {
+    if matches!(protocol, "" | "http1") {
+        return Ok(());
+    }
+    let text = format!(
+        "This edge does not support --upstream-protocol (upstream.protocol) '{protocol}'. Use http1."
+    );
+    Err(Refusal::new(301, text))
+}
+
 /// Reads the options of an endpoint with this protocol, without its policy. `upstream` is the
 /// address that the agent forwards to.
 pub fn read(
