@@ -110,6 +110,54 @@ fn a_response_of_the_policy_ends_the_request() {
 }
 
 #[test]
+fn expressions_decide_which_rules_apply() {
+    let (mut edge, upstream) = (Edge::start(), shows_requests("app"));
+    let agent = start(
+        &edge,
+        &upstream,
+        &[],
+        "on_http_request:
+  - actions:
+      - type: set-vars
+        config:
+          vars:
+            - admin: \"${req.url.path.startsWith('/admin')}\"
+            - words: [\"${req.method}\", plain]
+            - both: \"${vars.words.join('-')}\"
+  - expressions: [vars.admin, \"!inCidrRange(conn.client_ip, '10.0.0.0/8')\"]
+    actions:
+      - type: custom-response
+        config:
+          status_code: 403
+          body: \"${vars.both} ${req.url.query_params['a'][0]} ${getReqHeader('x-a')[0]}\"
+  - name: broken
+    expressions: [\"req.headers['x-missing'][0] == 'a'\"]
+    actions: [{type: deny}]
+  - expressions: [\"req.headers['X-Answer'][0] == 'no' && size(req.cookies['s']) == 2\"]
+    actions: [{type: deny, config: {status_code: 409}}]
+  - expressions: [req.host.endsWith('localhost')]
+    actions: [{type: add-headers, config: {headers: {x-seen: \"${conn.client_ip}:${endpoint.url}\"}}}]
+on_http_response:
+  - expressions: [res.status_code == 200 && req.method == 'PUT', \"'yes' in res.headers['x-upstream']\"]
+    actions: [{type: add-headers, config: {headers: {x-size: \"${res.content_length > 5}\"}}}]
+",
+    );
+    let mut visitor = agent.visit(&edge);
+    let refused = visitor.ask("GET", "/admin/x?a=b%20c", "X-A: header\r\n", b"");
+    assert_eq!((refused.status(), refused.text()), (403, "GET-plain b c header".to_owned()));
+    let denied = visitor.ask("GET", "/", "x-answer: no\r\nCookie: s=1; t=2; s=3\r\n", b"");
+    assert_eq!(denied.status(), 409);
+    let passed = visitor.ask("PUT", "/", "X-Answer: no\r\nCookie: s=1\r\n", b"body");
+    let expected = format!("\r\nx-seen: 127.0.0.1:{}\r\n", agent.url());
+    assert!(passed.text().contains(&expected), "{}", passed.text());
+    assert_eq!(passed.field("x-size"), Some("true"));
+    assert_eq!(visitor.get("/").field("x-size"), None);
+    let line = edge.process().wait_stderr("rule does not match");
+    assert!(line.contains("name=broken") && line.contains("count=1"), "{line}");
+    assert_eq!(edge.process().count_stderr("name=broken"), 1, "once a minute");
+}
+
+#[test]
 fn a_policy_that_is_wrong_is_refused_with_line_and_path() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let dir = TempDir::new();
@@ -118,6 +166,12 @@ fn a_policy_that_is_wrong_is_refused_with_line_and_path() {
             "on_http_request:\n  - actions:\n      - type: denny\n",
             2201,
             "line 3: on_http_request[0].actions[0].type: \"denny\" is not a known action.",
+        ),
+        (
+            "on_http_request:\n  - expressions: [\"conn.geo.country_code == 'DE'\"]\n    actions: \
+             [{type: deny}]\n",
+            2200,
+            "line 2: on_http_request[0].expressions[0]: at byte 1: ",
         ),
         (
             "on_http_request:\n  - actions:\n      - type: deny\n        config:\n          \
@@ -144,7 +198,8 @@ fn a_policy_that_is_wrong_is_refused_with_line_and_path() {
         let address = upstream.addr.to_string();
         let args = ["http", &address, "--traffic-policy-file", &file];
         let process = agent(&edge.config, args).spawn();
-        process.wait_stderr(&format!("{expected} (error {code})"));
+        process.wait_stderr(expected);
+        process.wait_stderr(&format!("(error {code})"));
         process.wait_stderr("ERR_NGROK_9026");
     }
 }

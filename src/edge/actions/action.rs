@@ -21,6 +21,8 @@ pub struct RequestInfo<'a> {
     pub fields: HeaderFields<'a>,
     /// Whole body without its chunks. Empty unless [`super::set::ActionSet::body_limit`] asks for it.
     pub body: &'a [u8],
+    /// Whether the request is HTTP/1.0.
+    pub is_http10: bool,
     /// Whether the visitor came over TLS.
     pub tls: bool,
     /// Address of the visitor.
@@ -116,6 +118,7 @@ pub(crate) mod tests {
             target,
             fields,
             body,
+            is_http10: false,
             tls: false,
             visitor: [192, 0, 2, 7].into(),
             now: Instant::from_micros(1_000_000_000),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::action::PolicyAction;
 use super::actions;
 use super::catalog::PolicyPhase;
-use super::document::{ActionEntry, PolicyDocument, RuleEntry};
+use super::document::{ActionEntry, Located, PolicyDocument, RuleEntry};
+use super::expression::Expression;
 use super::fault::{FaultList, PolicyFault};
 use super::reader::{ConfigReader, PolicyEnvironment};
 use super::rule::{CompiledPolicy, CompiledRule};
@@ -41,12 +42,15 @@ struct PolicyCompiler<'a> {
 impl PolicyCompiler<'_> {
     /// Compiles a rule. It is incomplete if it has faults.
     fn rule(&self, phase: PolicyPhase, rule: &RuleEntry) -> CompiledRule {
-        for expression in &rule.expressions {
-            let reason = "this edge does not evaluate expressions.";
-            self.faults.add(2200, &expression.path, EntryPart::Value, reason);
+        let mut conditions = Vec::with_capacity(rule.expressions.len());
+        for Located { value, path } in &rule.expressions {
+            match Expression::compile(value, phase) {
+                Ok(expression) => conditions.push(expression),
+                Err(fault) => self.faults.add(2200, path, EntryPart::Value, fault.to_string()),
+            }
         }
         let actions = rule.actions.iter().filter_map(|action| self.action(phase, action));
-        CompiledRule { name: rule.name.clone(), actions: actions.collect() }
+        CompiledRule::new(rule.name.clone(), conditions, actions.collect())
     }
 
     fn action(&self, phase: PolicyPhase, action: &ActionEntry) -> Option<Arc<dyn PolicyAction>> {

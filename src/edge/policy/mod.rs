@@ -21,5 +21,6 @@ pub mod replace;
 pub mod rewrite;
 pub mod rule;
 pub mod text;
+pub mod values;
 pub mod vars;
 pub mod visit;

@@ -5,16 +5,61 @@ use std::sync::Arc;
 
 use super::action::{PolicyAction, PolicyFlow};
 use super::catalog::PolicyPhase;
-use super::phases::{ConnectPhase, PhaseState, PolicyServices, RequestPhase, ResponsePhase};
+use super::expression::{EvalBudget, EvalError, Expression};
+use super::phases::{ConnectPhase, PhaseState, PolicyServices, RequestPhase, ResponsePhase, Scope};
 use crate::edge::actions::action::ActionError;
+use crate::event;
+use crate::logging::rate_limit::LineQuota;
+use crate::sys::sync::Mutex;
 
-/// A rule. Its actions run in order.
+/// Log lines about expressions of one rule that have no value.
+const LINES_PER_MINUTE: u32 = 1;
+
+/// A rule. Its actions run in order, if all of its conditions are true.
 #[derive(Debug)]
 pub struct CompiledRule {
     /// Name for the log; may be empty.
-    pub name: String,
-    /// Actions in their order.
-    pub actions: Vec<Arc<dyn PolicyAction>>,
+    name: String,
+    conditions: Vec<Expression>,
+    actions: Vec<Arc<dyn PolicyAction>>,
+    errors: Mutex<LineQuota>,
+}
+
+impl CompiledRule {
+    /// Returns a rule.
+    pub fn new(
+        name: String,
+        conditions: Vec<Expression>,
+        actions: Vec<Arc<dyn PolicyAction>>,
+    ) -> Self {
+        let errors = Mutex::new(LineQuota::per_minute(LINES_PER_MINUTE));
+        CompiledRule { name, conditions, actions, errors }
+    }
+
+    /// Returns whether all conditions are true. One with an error is not.
+    fn matches(&self, scope: &Scope<'_>) -> bool {
+        self.conditions.iter().all(|condition| {
+            condition.is_true(scope, &mut EvalBudget::new()).unwrap_or_else(|error| {
+                self.log_error(scope, &error);
+                false
+            })
+        })
+    }
+
+    fn log_error(&self, scope: &Scope<'_>, error: &EvalError) {
+        if let Some(count) = self.errors.lock().record(scope.input.now) {
+            let (url, name) = (scope.input.endpoint.url, &self.name);
+            event!(
+                warn,
+                obj = "policy",
+                "rule does not match",
+                url = url,
+                name = name,
+                err = error,
+                count = count
+            );
+        }
+    }
 }
 
 /// Compiled policy of an endpoint.
@@ -80,6 +125,9 @@ impl CompiledPolicy {
 /// Runs rules until an action ends the phase.
 fn run(rules: &[CompiledRule], phase: &mut dyn RunningPhase) -> Result<PolicyFlow, ActionError> {
     for rule in rules {
+        if !rule.matches(&phase.scope()) {
+            continue;
+        }
         for action in &rule.actions {
             match phase.run(&**action)? {
                 PolicyFlow::Continue => {}

@@ -1,41 +1,71 @@
 //! Texts of a configuration in which `${EXPR}` stands for a value, and values with such texts.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::catalog::PolicyPhase;
+use super::expression::{EvalBudget, Template};
 use super::phases::Scope;
 use crate::edge::actions::action::ActionError;
+
+/// Error of a text whose expression has no value.
+const NO_VALUE: ActionError = ActionError("an expression of the traffic policy has no value");
 
 /// Text whose expressions are evaluated for each use.
 #[derive(Clone, Debug)]
 pub struct InterpolatedText {
-    text: String,
+    content: TextContent,
+}
+
+#[derive(Clone, Debug)]
+enum TextContent {
+    Fixed(String),
+    Template(Arc<Template>),
 }
 
 impl InterpolatedText {
     /// Compiles the expressions of a text. The error continues the path of the text.
-    pub fn compile(text: &str, _phase: PolicyPhase) -> Result<Self, String> {
-        if text.contains("${") {
-            return Err("this edge does not evaluate expressions.".to_owned());
-        }
-        Ok(InterpolatedText { text: text.to_owned() })
+    pub fn compile(text: &str, phase: PolicyPhase) -> Result<Self, String> {
+        let content = match text.contains("${") {
+            false => TextContent::Fixed(text.to_owned()),
+            true => {
+                let template = Template::compile(text, phase).map_err(|fault| fault.to_string())?;
+                TextContent::Template(Arc::new(template))
+            }
+        };
+        Ok(InterpolatedText { content })
     }
 
     /// Returns the text if it has no expression.
     pub fn fixed(&self) -> Option<&str> {
-        Some(&self.text)
+        match &self.content {
+            TextContent::Fixed(text) => Some(text),
+            TextContent::Template(_) => None,
+        }
     }
 
     /// Returns the text with the values of its expressions.
-    pub fn render(&self, _scope: &Scope<'_>) -> Result<Cow<'_, str>, ActionError> {
-        Ok(Cow::Borrowed(&self.text))
+    pub fn render(&self, scope: &Scope<'_>) -> Result<Cow<'_, str>, ActionError> {
+        match &self.content {
+            TextContent::Fixed(text) => Ok(Cow::Borrowed(text)),
+            TextContent::Template(template) => {
+                let rendered = template.render(scope, &mut EvalBudget::new());
+                rendered.map(Cow::Owned).map_err(|_| NO_VALUE)
+            }
+        }
     }
 
     /// Returns the value of the expression, if the text is only one; else the text.
     pub fn value(&self, scope: &Scope<'_>) -> Result<Value, ActionError> {
-        self.render(scope).map(|text| Value::String(text.into_owned()))
+        match &self.content {
+            TextContent::Fixed(text) => Ok(Value::String(text.clone())),
+            TextContent::Template(template) => {
+                let value = template.value(scope, &mut EvalBudget::new());
+                value.and_then(|value| value.to_json()).map_err(|_| NO_VALUE)
+            }
+        }
     }
 }
 

@@ -125,6 +125,7 @@ impl RequestHead {
             target: &bytes[self.target.clone()],
             fields: self.head.fields(bytes),
             body,
+            is_http10: self.is_http10(),
             tls: visitor.tls,
             visitor: visitor.client.ip(),
             now,

@@ -1,0 +1,356 @@
+//! Values of the variables of expressions, from a [`Scope`]. Each is made when an expression
+//! reads it. Which names exist, and in which phase, is decided in [`super::expression`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Map;
+
+use super::expression::{Timestamp, Value, ValueMap, Variable, Variables};
+use super::phases::Scope;
+use crate::edge::actions::action::RequestInfo;
+use crate::edge::actions::response::ResponseHead;
+use crate::edge::agents::address::Protocol;
+use crate::http1::head::members;
+use crate::http1::text::{host_of, percent_decoded};
+use crate::time::rfc3339;
+
+/// Value of `conn.server_region`, the region that agents see.
+const SERVER_REGION: &str = "self";
+
+impl Variables for Scope<'_> {
+    fn variable(&self, variable: Variable) -> Option<Value> {
+        self.connection(variable)
+            .or_else(|| self.endpoint(variable))
+            .or_else(|| self.request.as_ref().and_then(|request| of_request(request, variable)))
+            .or_else(|| self.response.and_then(|head| of_response(head, variable)))
+            .or_else(|| self.own(variable))
+    }
+
+    fn entry(&self, variable: Variable, key: &str) -> Option<Value> {
+        match variable {
+            Variable::ReqHeaders => header(self.request?.fields.values(key)),
+            Variable::ResHeaders => header(self.response?.values(key)),
+            Variable::Vars => self.vars.vars().get(key).map(Value::from),
+            Variable::Actions => self.vars.results().get(key).map(Value::from),
+            _ => self.variable(variable)?.members()?.get_text(key).cloned(),
+        }
+    }
+
+    fn secret(&self, _vault: &str, _name: &str) -> Option<Arc<str>> {
+        None
+    }
+
+    fn now(&self) -> Timestamp {
+        self.time().unwrap_or(Timestamp::EPOCH)
+    }
+
+    fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        // A failure gives 0: `rand` is not for secrets.
+        let _ = SystemRandom::new().fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+impl Scope<'_> {
+    fn time(&self) -> Option<Timestamp> {
+        Timestamp::new(i64::try_from(self.input.unix_seconds).ok()?, 0)
+    }
+
+    fn connection(&self, variable: Variable) -> Option<Value> {
+        let connection = self.input.connection;
+        let (client, server) = (connection.client, connection.server);
+        Some(match variable {
+            Variable::ConnClientIp => client.ip().to_canonical().to_string().into(),
+            Variable::ConnClientPort => Value::Int(client.port().into()),
+            Variable::ConnServerIp => server.ip().to_canonical().to_string().into(),
+            Variable::ConnServerPort => Value::Int(server.port().into()),
+            Variable::ConnServerRegion => SERVER_REGION.into(),
+            Variable::ConnStart => Value::Timestamp(self.time()?),
+            Variable::ConnTlsSni => connection.server_name?.into(),
+            _ => return None,
+        })
+    }
+
+    fn endpoint(&self, variable: Variable) -> Option<Value> {
+        let endpoint = self.input.endpoint;
+        let (scheme, address) = endpoint.url.split_once("://").unwrap_or(("", endpoint.url));
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().unwrap_or(0)),
+            None => (address, if scheme == "http" { 80 } else { 443 }),
+        };
+        Some(match variable {
+            Variable::EndpointAddr => format!("{host}:{port}").into(),
+            Variable::EndpointHost => host.into(),
+            Variable::EndpointId => endpoint.id.into(),
+            Variable::EndpointPort => Value::Int(port),
+            Variable::EndpointProtocol => match endpoint.protocol {
+                Protocol::Http => scheme.into(),
+                Protocol::Tls => "tls".into(),
+                Protocol::Tcp => "tcp".into(),
+            },
+            Variable::EndpointUrl => endpoint.url.into(),
+            _ => return None,
+        })
+    }
+
+    fn own(&self, variable: Variable) -> Option<Value> {
+        Some(match variable {
+            Variable::TimeNow => rfc3339(Duration::from_secs(self.input.unix_seconds)).into(),
+            Variable::ReqHeaderReceived | Variable::ReqBodyReceived => {
+                Value::Timestamp(self.time()?)
+            }
+            Variable::Vars => object(self.vars.vars()),
+            Variable::Actions => object(self.vars.results()),
+            _ => return None,
+        })
+    }
+}
+
+fn object(map: &Map<String, serde_json::Value>) -> Value {
+    let entry = |(key, value): (&String, &serde_json::Value)| (Value::text(key), value.into());
+    Value::Map(Arc::new(ValueMap::new(map.iter().map(entry).collect())))
+}
+
+/// Returns the text of bytes; what is not UTF-8 is replaced.
+fn text(bytes: &[u8]) -> Value {
+    String::from_utf8_lossy(bytes).into_owned().into()
+}
+
+/// Returns the values of a header; `None` if it is absent.
+fn header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Value> {
+    let values: Vec<Value> = values.map(text).collect();
+    (!values.is_empty()).then(|| Value::list(values))
+}
+
+/// Returns a map of entries whose values are lists, in the order of the first occurrence.
+fn lists(entries: impl Iterator<Item = (String, Value)>, any_case: bool) -> Value {
+    let mut lists: Vec<(String, Vec<Value>)> = Vec::new();
+    for (key, value) in entries {
+        match lists.iter_mut().find(|(known, _)| *known == key) {
+            Some((_, list)) => list.push(value),
+            None => lists.push((key, vec![value])),
+        }
+    }
+    let entries = lists.into_iter().map(|(key, list)| (key.into(), Value::list(list))).collect();
+    Value::Map(Arc::new(match any_case {
+        true => ValueMap::any_case(entries),
+        false => ValueMap::new(entries),
+    }))
+}
+
+fn headers<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Value {
+    let lower = |name: &[u8]| String::from_utf8_lossy(&name.to_ascii_lowercase()).into_owned();
+    lists(fields.map(|(name, value)| (lower(name), text(value))), true)
+}
+
+fn empty() -> Value {
+    Value::Map(Arc::new(ValueMap::any_case(Vec::new())))
+}
+
+/// Returns the host of an authority, in lower case and without the port.
+fn host(authority: &[u8]) -> String {
+    host_of(authority).map_or_else(String::new, str::to_ascii_lowercase)
+}
+
+fn port(authority: &[u8], tls: bool) -> i64 {
+    let text = std::str::from_utf8(authority).unwrap_or_default();
+    let digits = text.rsplit_once(':').map(|(_, port)| port);
+    digits.and_then(|port| port.parse().ok()).unwrap_or(if tls { 443 } else { 80 })
+}
+
+/// Parts of the URL of a request.
+struct RequestUrl<'a> {
+    scheme: &'static str,
+    authority: &'a [u8],
+    /// Path and query.
+    uri: String,
+}
+
+impl<'a> RequestUrl<'a> {
+    fn of(request: &RequestInfo<'a>) -> Self {
+        let target = String::from_utf8_lossy(request.target).into_owned();
+        let uri = match target.starts_with('/') || target == "*" {
+            true => target,
+            false => format!("/{target}"),
+        };
+        let scheme = if request.tls { "https" } else { "http" };
+        RequestUrl { scheme, authority: request.authority, uri }
+    }
+
+    fn raw_path(&self) -> &str {
+        self.uri.split('?').next().unwrap_or_default()
+    }
+
+    fn query(&self) -> &str {
+        self.uri.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    fn whole(&self) -> String {
+        format!("{}://{}{}", self.scheme, String::from_utf8_lossy(self.authority), self.uri)
+    }
+
+    fn value(&self, variable: Variable, tls: bool) -> Option<Value> {
+        Some(match variable {
+            Variable::ReqUrl | Variable::ReqUrlRaw => self.whole().into(),
+            Variable::ReqUrlAuthority => text(self.authority),
+            Variable::ReqUrlHost => host(self.authority).into(),
+            Variable::ReqUrlPort => Value::Int(port(self.authority, tls)),
+            Variable::ReqUrlPath => {
+                let raw = self.raw_path();
+                percent_decoded(raw, false).unwrap_or_else(|| raw.to_owned()).into()
+            }
+            Variable::ReqUrlRawPath => self.raw_path().into(),
+            Variable::ReqUrlQuery => self.query().into(),
+            Variable::ReqUrlQueryParams => parameters(self.query()),
+            Variable::ReqUrlScheme => self.scheme.into(),
+            Variable::ReqUrlUri => self.uri.as_str().into(),
+            // A request has no such part: `Host` and targets with it are refused.
+            Variable::ReqUrlUserPassword => "".into(),
+            _ => return None,
+        })
+    }
+}
+
+/// Returns the parameters of a query by name.
+fn parameters(query: &str) -> Value {
+    let decoded = |part: &str| percent_decoded(part, true).unwrap_or_else(|| part.to_owned());
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), Value::from(decoded(value)))
+    });
+    lists(pairs, false)
+}
+
+fn map(entries: Vec<(&str, Value)>) -> Value {
+    let entries = entries.into_iter().map(|(key, value)| (key.into(), value)).collect();
+    Value::Map(Arc::new(ValueMap::new(entries)))
+}
+
+/// Returns the cookies of a request by name.
+fn request_cookies(request: &RequestInfo<'_>) -> Value {
+    let values = request.fields.values("cookie").map(String::from_utf8_lossy);
+    let mut cookies = Vec::new();
+    for value in values {
+        for pair in value.split(';') {
+            let Some((name, value)) = pair.split_once('=') else { continue };
+            let (name, value) = (name.trim().to_owned(), value.trim().trim_matches('"'));
+            let cookie = map(vec![("name", name.as_str().into()), ("value", value.into())]);
+            cookies.push((name, cookie));
+        }
+    }
+    lists(cookies.into_iter(), false)
+}
+
+/// Returns the cookies of a response by name.
+fn response_cookies(head: &ResponseHead<'_>) -> Value {
+    let cookies = head.values("set-cookie").filter_map(|line| {
+        let line = String::from_utf8_lossy(line).into_owned();
+        let mut parts = line.split(';').map(str::trim);
+        let (name, value) = parts.next()?.split_once('=')?;
+        let mut entries = vec![("name", name.into()), ("value", value.trim_matches('"').into())];
+        let (mut secure, mut http_only) = (false, false);
+        for part in parts {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            match &*key.to_ascii_lowercase() {
+                "domain" => entries.push(("domain", value.into())),
+                "expires" => entries.push(("expires", value.into())),
+                "max-age" => {
+                    entries.push(("max_age", Value::Int(value.parse().unwrap_or_default())));
+                }
+                "path" => entries.push(("path", value.into())),
+                "samesite" => entries.push(("same_site", value.into())),
+                "secure" => secure = true,
+                "httponly" => http_only = true,
+                _ => {}
+            }
+        }
+        entries.push(("secure", secure.into()));
+        entries.push(("http_only", http_only.into()));
+        Some((name.to_owned(), map(entries)))
+    });
+    lists(cookies.collect::<Vec<_>>().into_iter(), false)
+}
+
+/// Returns the parameters of a content type by name.
+fn type_parameters(raw: &str) -> Value {
+    let parameters = raw.split(';').skip(1).filter_map(|part| {
+        let (name, value) = part.trim().split_once('=')?;
+        Some((name.trim().to_ascii_lowercase(), value.trim().trim_matches('"')))
+    });
+    let entries = parameters.map(|(name, value)| (name.into(), value.into())).collect();
+    Value::Map(Arc::new(ValueMap::any_case(entries)))
+}
+
+/// Fields of a message with a body, in the variables of requests and of responses.
+enum BodyField {
+    ContentType,
+    ContentTypeRaw,
+    ContentTypeParameters,
+    ContentLength,
+    ContentEncoding,
+    Location,
+}
+
+fn body_field<'a>(
+    field: &BodyField,
+    values: &dyn Fn(&'static str) -> Vec<&'a [u8]>,
+) -> Option<Value> {
+    let first = |name| values(name).first().map(|value| String::from_utf8_lossy(value));
+    Some(match field {
+        BodyField::ContentType => {
+            let raw = first("content-type")?;
+            raw.split(';').next().unwrap_or_default().trim().into()
+        }
+        BodyField::ContentTypeRaw => first("content-type")?.into_owned().into(),
+        BodyField::ContentTypeParameters => type_parameters(&first("content-type")?),
+        BodyField::ContentLength => {
+            Value::Int(first("content-length").and_then(|n| n.parse().ok()).unwrap_or(0))
+        }
+        BodyField::ContentEncoding => {
+            Value::list(values("content-encoding").into_iter().flat_map(members).map(text))
+        }
+        BodyField::Location => first("location")?.into_owned().into(),
+    })
+}
+
+fn of_request(request: &RequestInfo<'_>, variable: Variable) -> Option<Value> {
+    let field = match variable {
+        Variable::ReqContentEncoding => BodyField::ContentEncoding,
+        Variable::ReqContentLength => BodyField::ContentLength,
+        Variable::ReqContentType => BodyField::ContentType,
+        Variable::ReqContentTypeRaw => BodyField::ContentTypeRaw,
+        Variable::ReqContentTypeParameters => BodyField::ContentTypeParameters,
+        Variable::ReqLocation => BodyField::Location,
+        Variable::ReqCookies => return Some(request_cookies(request)),
+        Variable::ReqHeaders => return Some(headers(request.fields.iter())),
+        Variable::ReqHost => return Some(host(request.authority).into()),
+        Variable::ReqMethod => return Some(text(request.method)),
+        Variable::ReqTrailers => return Some(empty()),
+        Variable::ReqUserAgent => return Some(text(request.fields.first("user-agent")?)),
+        Variable::ReqVersion => {
+            return Some(if request.is_http10 { "HTTP/1.0" } else { "HTTP/1.1" }.into());
+        }
+        other => return RequestUrl::of(request).value(other, request.tls),
+    };
+    body_field(&field, &|name| request.fields.values(name).collect())
+}
+
+fn of_response(head: &ResponseHead<'_>, variable: Variable) -> Option<Value> {
+    let field = match variable {
+        Variable::ResContentEncoding => BodyField::ContentEncoding,
+        Variable::ResContentLength => BodyField::ContentLength,
+        Variable::ResContentType => BodyField::ContentType,
+        Variable::ResContentTypeRaw => BodyField::ContentTypeRaw,
+        Variable::ResContentTypeParameters => BodyField::ContentTypeParameters,
+        Variable::ResLocation => BodyField::Location,
+        Variable::ResCookies => return Some(response_cookies(head)),
+        Variable::ResHeaders => return Some(headers(head.iter())),
+        Variable::ResStatusCode => return Some(Value::Int(head.status.into())),
+        Variable::ResTrailers => return Some(empty()),
+        _ => return None,
+    };
+    body_field(&field, &|name| head.values(name).collect())
+}
