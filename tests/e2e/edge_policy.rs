@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::support::agent::{Agent, agent};
 use crate::support::api;
+use crate::support::certs::{self, Authority};
 use crate::support::edge::Edge;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::{Visitor, echoes};
@@ -346,6 +347,76 @@ fn a_rule_for_connections_closes_those_of_http_too() {
     let line = edge.process().wait_stderr("policy log");
     assert!(line.contains(r#"metadata="{\"a\":\"b\"}""#), "{line}");
     assert_eq!(edge.process().count_stderr("policy log"), 1, "once a connection");
+}
+
+/// The client's certificate is asked for by the option; the policy reads its fields.
+#[test]
+fn a_policy_reads_the_handshake_of_its_visitor() {
+    let (edge, upstream) = (Edge::start(), shows_requests("app"));
+    let (dir, authority) = (TempDir::new(), Authority::new());
+    let cas = dir.write("clients.pem", authority.pem()).display().to_string();
+    let policy = "on_http_request:
+  - expressions: [\"'mallory' in conn.tls.client.san.dns_names\"]
+    actions: [{type: deny}]
+  - actions:
+      - type: add-headers
+        config:
+          headers:
+            x-client: ${conn.tls.client.san.dns_names[0]} ${conn.tls.client.subject.common_name}
+            x-tls: ${conn.tls.version} ${conn.tls.sni}
+on_http_response:
+  - actions:
+      - type: add-headers
+        config: {headers: {x-serial: '${size(conn.tls.client.serial_number) > 0}'}}
+";
+    let agent = start(&edge, &upstream, &["--scheme=https", "--mutual-tls-cas", &cas], policy);
+    let host = agent.url().strip_prefix("https://").unwrap();
+    let server_name = host.split(':').next().unwrap();
+    for (name, status) in [("ann", 200), ("mallory", 403)] {
+        let config = certs::client_as(&edge.ca, Some(&authority.pair(&[name])));
+        let to = edge.address_of(agent.url());
+        let mut wire = certs::connect_with(to, server_name, config);
+        wire.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).unwrap();
+        let response = wire.read_response("GET").unwrap();
+        assert_eq!(response.status(), status, "{name}");
+        if status == 200 {
+            let head = response.text();
+            assert!(head.contains("\r\nx-client: ann rcgen"), "{head}");
+            assert!(head.contains(&format!("\r\nx-tls: 1.3 {server_name}\r\n")), "{head}");
+            assert_eq!(response.field("x-serial"), Some("true"));
+        }
+    }
+}
+
+#[test]
+fn a_nested_or_large_policy_is_refused_and_the_edge_goes_on() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let dir = TempDir::new();
+    let nested = format!("on_http_request: {}1{}", "[".repeat(2_000), "]".repeat(2_000));
+    let parentheses = format!(
+        "on_http_request: [{{expressions: ['{}true{}'], actions: [{{type: deny}}]}}]",
+        "(".repeat(1_500),
+        ")".repeat(1_500)
+    );
+    let vars = format!(
+        "on_http_request: [{{actions: [{{type: set-vars, config: {{vars: [{{a: {}1{}}}]}}}}]}}]",
+        "[".repeat(100),
+        "]".repeat(100)
+    );
+    for (policy, code) in [(nested, 2236), (parentheses, 2200), (vars, 2250)] {
+        let file = dir.write("policy.yml", policy).display().to_string();
+        let address = upstream.addr.to_string();
+        // The agent checks the form of a file itself.
+        let process =
+            agent(&edge.config, ["http", &address, "--traffic-policy-file", &file]).spawn();
+        if code == 2236 {
+            process.wait_stderr("is not valid YAML");
+        } else {
+            process.wait_stderr(&format!("(error {code})"));
+        }
+    }
+    let plain = agent(&edge.config, ["http", &upstream.addr.to_string()]).start();
+    assert_eq!(plain.visit(&edge).get("/").text(), "GET / ");
 }
 
 #[test]

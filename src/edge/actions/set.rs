@@ -257,7 +257,13 @@ mod tests {
     fn visit<'a>(request: &RequestInfo<'_>) -> PolicyVisit<'a> {
         let client = (request.visitor, 50_000).into();
         PolicyVisit {
-            connection: ConnectionInfo { client, server: client, tls: false, server_name: None },
+            connection: ConnectionInfo {
+                client,
+                server: client,
+                tls: false,
+                server_name: None,
+                handshake: None,
+            },
             endpoint: EndpointInfo {
                 id: "ep_1",
                 url: "https://a.example",

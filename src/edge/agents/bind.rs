@@ -2,7 +2,7 @@
 //! bind it, and the response. What is online is not changed here.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use serde_json::{Map, Value};
 
@@ -27,6 +27,7 @@ use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
 use crate::session::Session;
 use crate::sys::sync::Mutex;
+use crate::sys::threads;
 
 /// Longest texts of an endpoint.
 const MAX_METADATA_BYTES: usize = 4096;
@@ -503,9 +504,22 @@ fn add_policy(
     actions: ActionSet,
     text: &str,
 ) -> Result<ActionSet, Refusal> {
+    if text.trim().is_empty() {
+        return Ok(actions);
+    }
     let services: Arc<dyn PolicyServices> = Arc::new(EdgeServices::new(edge));
-    let environment = PolicyEnvironment { account, protocol, is_internal, services: &services };
-    options::add_policy(actions, text, environment)
+    let (account, text) = (account.to_owned(), text.to_owned());
+    let compile = move || {
+        let account = account.as_str();
+        let environment = PolicyEnvironment { account, protocol, is_internal, services: &services };
+        options::add_policy(actions, &text, environment)
+    };
+    // The parsers recurse by the nesting of the text.
+    let (result, received) = mpsc::channel();
+    threads::POLICY
+        .spawn(Box::new(move || drop(result.send(compile()))))
+        .map_err(internal_error)?;
+    received.recv().unwrap_or_else(|_| Err(Refusal::text("The edge failed to read the policy.")))
 }
 
 fn internal_error(e: std::io::Error) -> Refusal {

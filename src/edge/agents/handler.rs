@@ -10,6 +10,7 @@ use super::encoded_reply::EncodedReply;
 use super::identity::AgentIdentity;
 use super::labels;
 use super::late_replies::LateReply;
+use super::options;
 use super::registry::OnlineEndpoint;
 use super::rpc::{AgentCall, RpcHandler, RpcReply};
 use super::session::AgentSession;
@@ -132,7 +133,13 @@ impl RpcHandler for AgentRpc {
             (StreamType::START_TUNNEL_WITH_LABEL, Some(identity)) => {
                 return RpcReply::Ready(self.start_labelled(&edge, session, &identity, request));
             }
-            (StreamType::PATCH_TUNNEL_STATE, Some(_)) => self.patch(&edge, request),
+            (StreamType::PATCH_TUNNEL_STATE, Some(_)) => {
+                // A policy takes milliseconds to compile.
+                let request = request.to_vec();
+                return RpcReply::Deferred(Box::new(move |_| {
+                    Some(self.patch(&edge, &request).into())
+                }));
+            }
             (other, Some(_)) => encode_refused(Refusal::text(format!(
                 "This edge does not support the call {other}."
             ))),
@@ -223,6 +230,9 @@ impl AgentRpc {
                 return RpcReply::Ready(response.into());
             }
         };
+        if options::has_policy(&request.opts) {
+            return self.bind_with_policy(edge, session, identity, request);
+        }
         let attempted = self.try_bind(&edge, session, identity, &request);
         let is_full = Arc::strong_count(&self.late_binds) > MAX_CALLS;
         match attempted {
@@ -233,23 +243,53 @@ impl AgentRpc {
             // The session that has the name may be dead without a sign of it: the same agent
             // started again after a power loss, from another address, must get its name.
             Err(BindRefusal { holders, .. }) => {
-                let probed = ProbedSessions::probe(holders);
-                let counted = Arc::clone(&self.late_binds);
-                let (session, identity) = (session.clone(), identity.clone());
-                RpcReply::Deferred(Box::new(move |now| {
-                    let _ = &counted;
-                    let last = probed.is_decided(now);
-                    match self.try_bind(&edge, &session, &identity, &request) {
-                        Ok(response) => Some(response),
-                        Err(refused) if !refused.holders.is_empty() && !last => None,
-                        Err(refused) => {
-                            let refusal = refused.refusal;
-                            Some(self.bind_refused(&edge, &identity.account, refusal).into())
-                        }
-                    }
-                }))
+                let probed = Some(ProbedSessions::probe(holders));
+                self.bind_late(edge, session, identity, request, probed)
             }
         }
+    }
+
+    /// Binds on the thread of the late responses: a policy takes milliseconds to compile.
+    fn bind_with_policy(
+        self: Arc<Self>,
+        edge: Arc<Edge>,
+        session: &Session,
+        identity: &AgentIdentity,
+        request: BindRequest,
+    ) -> RpcReply {
+        if Arc::strong_count(&self.late_binds) > MAX_CALLS {
+            let refusal = Refusal::text("The session has too many calls under way. Try again.");
+            return RpcReply::Ready(self.bind_refused(&edge, &identity.account, refusal).into());
+        }
+        self.bind_late(edge, session, identity, request, None)
+    }
+
+    /// Tries until the name is free, or until it is decided that it does not become free.
+    fn bind_late(
+        self: Arc<Self>,
+        edge: Arc<Edge>,
+        session: &Session,
+        identity: &AgentIdentity,
+        request: BindRequest,
+        mut probed: Option<ProbedSessions>,
+    ) -> RpcReply {
+        let counted = Arc::clone(&self.late_binds);
+        let (session, identity) = (session.clone(), identity.clone());
+        RpcReply::Deferred(Box::new(move |now| {
+            let _ = &counted;
+            // Before the attempt: what becomes free after it is not lost.
+            let last = probed.as_ref().is_some_and(|probed| probed.is_decided(now));
+            match self.try_bind(&edge, &session, &identity, &request) {
+                Ok(response) => Some(response),
+                Err(BindRefusal { holders, .. }) if !holders.is_empty() && !last => {
+                    probed.get_or_insert_with(|| ProbedSessions::probe(holders));
+                    None
+                }
+                Err(BindRefusal { refusal, .. }) => {
+                    Some(self.bind_refused(&edge, &identity.account, refusal).into())
+                }
+            }
+        }))
     }
 
     fn try_bind(

@@ -72,6 +72,14 @@ pub fn read(
     Ok(options)
 }
 
+/// Returns whether a traffic policy is given.
+pub fn has_policy(opts: &Map<String, Value>) -> bool {
+    opts.iter().any(|(key, value)| {
+        let lower = key.to_ascii_lowercase();
+        matches!(&*lower, "trafficpolicy" | "policy") && !is_off(&lower, value)
+    })
+}
+
 /// Returns the text of the traffic policy; empty without one.
 pub fn policy_text(opts: &Map<String, Value>) -> Result<String, Refusal> {
     let mut text = String::new();

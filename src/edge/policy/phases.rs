@@ -12,6 +12,21 @@ use crate::edge::actions::response::{ResponseAction, ResponseHead};
 use crate::edge::agents::address::Protocol;
 use crate::time::Instant;
 
+/// Result of the TLS handshake of a visitor at this edge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsDetails {
+    /// Version, as `1.3`.
+    pub version: &'static str,
+    /// Cipher suite by its name in RFC 8446 or RFC 5289.
+    pub cipher_suite: String,
+    /// Protocol by ALPN; empty without one.
+    pub alpn: String,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+    /// Certificate of the client as DER.
+    pub certificate: Option<Vec<u8>>,
+}
+
 /// Connection of a visitor.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionInfo<'a> {
@@ -23,6 +38,8 @@ pub struct ConnectionInfo<'a> {
     pub tls: bool,
     /// Server name of the TLS handshake.
     pub server_name: Option<&'a str>,
+    /// Result of the handshake; `None` before it, and if the edge does not terminate TLS.
+    pub handshake: Option<&'a Arc<TlsDetails>>,
 }
 
 /// Endpoint of the policy.

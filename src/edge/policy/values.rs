@@ -2,18 +2,20 @@
 //! reads it. Which names exist, and in which phase, is decided in [`super::expression`].
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Map;
 
 use super::expression::{Timestamp, Value, ValueMap, Variable, Variables};
-use super::phases::Scope;
+use super::phases::{Scope, TlsDetails};
 use crate::edge::actions::action::RequestInfo;
 use crate::edge::actions::response::ResponseHead;
 use crate::edge::agents::address::Protocol;
+use crate::edge::x509_details;
 use crate::http1::head::members;
 use crate::http1::text::{host_of, percent_decoded};
+use crate::proto::base64;
 use crate::time::rfc3339;
 
 /// Value of `conn.server_region`, the region that agents see.
@@ -70,7 +72,7 @@ impl Scope<'_> {
             Variable::ConnServerRegion => SERVER_REGION.into(),
             Variable::ConnStart => Value::Timestamp(self.time()?),
             Variable::ConnTlsSni => connection.server_name?.into(),
-            _ => return None,
+            other => return of_handshake(connection.handshake?, other),
         })
     }
 
@@ -107,6 +109,63 @@ impl Scope<'_> {
             _ => return None,
         })
     }
+}
+
+fn of_handshake(handshake: &TlsDetails, variable: Variable) -> Option<Value> {
+    Some(match variable {
+        Variable::ConnTlsVersion => handshake.version.into(),
+        Variable::ConnTlsCipherSuite => handshake.cipher_suite.as_str().into(),
+        Variable::ConnTlsAlpn => handshake.alpn.as_str().into(),
+        Variable::ConnTlsResumed => handshake.resumed.into(),
+        other => return of_certificate(handshake.certificate.as_ref()?, other),
+    })
+}
+
+/// Returns a value of the certificate of a client. An attribute that is absent has no value.
+fn of_certificate(der: &[u8], variable: Variable) -> Option<Value> {
+    let part = match variable {
+        Variable::ClientSubjectCommonName => 0,
+        Variable::ClientSubjectOrganization => 1,
+        Variable::ClientSubjectUnit => 2,
+        Variable::ClientSubjectLocality => 3,
+        Variable::ClientSubjectProvince => 4,
+        Variable::ClientSubjectCountry => 5,
+        Variable::ClientPem => return Some(pem(der).into()),
+        Variable::ClientSerialNumber
+        | Variable::ClientIssuerCommonName
+        | Variable::ClientNotBefore
+        | Variable::ClientNotAfter
+        | Variable::ClientSanDnsNames
+        | Variable::ClientSanAddresses => 6,
+        _ => return None,
+    };
+    let found = x509_details::read(der)?;
+    let named = |text: &str| (!text.is_empty()).then(|| Value::text(text));
+    let time = |time: Option<SystemTime>| {
+        let seconds = time?.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        Timestamp::new(i64::try_from(seconds).ok()?, 0).map(Value::Timestamp)
+    };
+    match variable {
+        Variable::ClientSerialNumber => named(&found.serial),
+        Variable::ClientIssuerCommonName => named(&found.issuer),
+        Variable::ClientNotBefore => time(found.not_before),
+        Variable::ClientNotAfter => time(found.not_after),
+        Variable::ClientSanDnsNames => Some(Value::list(found.dns_names.iter().map(Value::text))),
+        Variable::ClientSanAddresses => {
+            Some(Value::list(found.ips.iter().map(|ip| ip.to_string().into())))
+        }
+        _ => named(found.subject.get(part)?),
+    }
+}
+
+/// Returns a certificate as PEM.
+fn pem(der: &[u8]) -> String {
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in base64::encode(der).as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
 }
 
 fn object(map: &Map<String, serde_json::Value>) -> Value {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::action::PolicyFlow;
 use super::phases::{
     BodySource, ConnectPhase, ConnectionInfo, EndpointInfo, PolicyInput, RequestPhase,
-    ResponsePhase,
+    ResponsePhase, TlsDetails,
 };
 use super::rule::CompiledPolicy;
 use crate::edge::actions::action::{ActionError, RequestInfo};
@@ -58,7 +58,7 @@ impl<'a> PolicyVisit<'a> {
 
     /// Returns what the response phase needs.
     pub fn remember(self, policy: &Arc<CompiledPolicy>, request: &RequestInfo<'_>) -> PastVisit {
-        let ConnectionInfo { client, server, tls, server_name } = self.connection;
+        let ConnectionInfo { client, server, tls, server_name, handshake } = self.connection;
         let EndpointInfo { id, url, account, protocol } = self.endpoint;
         PastVisit {
             policy: Arc::clone(policy),
@@ -66,6 +66,7 @@ impl<'a> PolicyVisit<'a> {
             server,
             connection_tls: tls,
             server_name: server_name.map(str::to_owned),
+            handshake: handshake.cloned(),
             id: id.to_owned(),
             url: url.to_owned(),
             account: account.to_owned(),
@@ -127,6 +128,7 @@ pub struct PastVisit {
     server: SocketAddr,
     connection_tls: bool,
     server_name: Option<String>,
+    handshake: Option<Arc<TlsDetails>>,
     id: String,
     url: String,
     account: String,
@@ -141,6 +143,7 @@ impl ResponseRules for PastVisit {
             server: self.server,
             tls: self.connection_tls,
             server_name: self.server_name.as_deref(),
+            handshake: self.handshake.as_ref(),
         };
         let endpoint = EndpointInfo {
             id: &self.id,

@@ -202,6 +202,7 @@ fn serve_passthrough(
             server: conn.origin().local,
             tls: conn.is_tls(),
             server_name: None,
+            handshake: None,
         };
         match internal::connect(edge, endpoint, arrival) {
             Some(endpoint) => passthrough::serve(edge, conn, &endpoint, first),
@@ -277,7 +278,8 @@ fn serve_tls(
         Hello::ServerName(name) => Some(name.as_str()),
         _ => None,
     };
-    let arrival = Arrival { client: peer, server: local, tls: true, server_name };
+    let handshake = None;
+    let arrival = Arrival { client: peer, server: local, tls: true, server_name, handshake };
     let plain = || Arc::new(VisitorConn::plain(Arc::clone(&socket), Arc::clone(&visitor)));
     if !edge.admits_visitor(endpoint, peer) {
         refuse_visitor(edge, endpoint, &plain());

@@ -4,15 +4,16 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::ServerConnection;
+use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
 
 use super::origin::ConnectionOrigin;
 use super::visitor::Visitor;
 use crate::edge::actions::tls::TlsOptions;
+use crate::edge::policy::phases::TlsDetails;
 use crate::session::Outlet;
 use crate::sys;
 use crate::sys::sync::Mutex;
@@ -44,6 +45,34 @@ struct Tls {
     state: Mutex<ServerConnection>,
     /// Received ciphertext that `state` has not read yet. Used by the reading thread only.
     ciphertext: Mutex<CiphertextBuffer>,
+    /// Result of the handshake, for policies.
+    details: OnceLock<Arc<TlsDetails>>,
+}
+
+/// Returns the result of a handshake.
+fn details_of(state: &ServerConnection) -> TlsDetails {
+    let suite = state.negotiated_cipher_suite().map(|suite| suite.suite());
+    TlsDetails {
+        version: match state.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            _ => "",
+        },
+        // The names of rustls have the version where the standard has none.
+        cipher_suite: suite
+            .and_then(|suite| suite.as_str())
+            .map(|name| name.replacen("TLS13_", "TLS_", 1))
+            .unwrap_or_default(),
+        alpn: state
+            .alpn_protocol()
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .unwrap_or_default(),
+        resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
+        certificate: state
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .map(|certificate| certificate.as_ref().to_vec()),
+    }
 }
 
 #[derive(Default)]
@@ -71,6 +100,7 @@ impl VisitorConn {
         let tls = Tls {
             state: Mutex::new(state),
             ciphertext: Mutex::new(CiphertextBuffer { buf: first, start: 0 }),
+            details: OnceLock::new(),
         };
         let timeout = AtomicU32::new(0);
         let conn = VisitorConn { socket, visitor, tls: Some(tls), timeout, tls_options };
@@ -87,6 +117,13 @@ impl VisitorConn {
     pub fn server_name(&self) -> Option<String> {
         let tls = self.tls.as_ref()?;
         tls.state.lock().server_name().map(str::to_owned)
+    }
+
+    /// Returns the result of the TLS handshake. It is read once.
+    pub fn handshake_details(&self) -> Option<Arc<TlsDetails>> {
+        let tls = self.tls.as_ref()?;
+        let details = tls.details.get_or_init(|| Arc::new(details_of(&tls.state.lock())));
+        Some(Arc::clone(details))
     }
 
     /// Returns the options of the endpoint whose handshake was made.

@@ -474,7 +474,9 @@ impl HttpVisitor<'_> {
             return Ok(());
         }
         let server_name = self.conn.server_name();
-        let arrival = Arrival { server_name: server_name.as_deref(), ..self.arrival() };
+        let handshake = self.conn.handshake_details();
+        let (server_name, handshake) = (server_name.as_deref(), handshake.as_ref());
+        let arrival = Arrival { server_name, handshake, ..self.arrival() };
         match internal::connect(self.edge, endpoint, arrival) {
             Some(served) if Arc::ptr_eq(&served, endpoint) => Ok(()),
             _ => Err(RequestEnd::Close),
@@ -484,7 +486,8 @@ impl HttpVisitor<'_> {
     /// Returns the connection, as policies see it, without the server name.
     fn arrival(&self) -> Arrival<'static> {
         let VisitorInfo { client, tls, .. } = self.visitor;
-        Arrival { client, server: self.conn.origin().local, tls, server_name: None }
+        let server = self.conn.origin().local;
+        Arrival { client, server, tls, server_name: None, handshake: None }
     }
 
     /// Runs the actions of an endpoint on a request, whose head has `len` bytes. `outer` is the
@@ -503,10 +506,11 @@ impl HttpVisitor<'_> {
         // A copy: the bytes that follow are read while the rules look at the head.
         let head = actions.has_policy().then(|| self.input[start..start + len].to_vec());
         let server_name = head.is_some().then(|| self.conn.server_name()).flatten();
+        let handshake = head.is_some().then(|| self.conn.handshake_details()).flatten();
         let Arrival { client, server, tls, .. } = self.arrival();
-        let server_name = server_name.as_deref();
+        let (server_name, handshake) = (server_name.as_deref(), handshake.as_ref());
         let visit = PolicyVisit {
-            connection: ConnectionInfo { client, server, tls, server_name },
+            connection: ConnectionInfo { client, server, tls, server_name, handshake },
             endpoint: endpoint.info(),
             now: now.0,
             unix_seconds: now.1,

@@ -10,7 +10,7 @@ use crate::edge::Edge;
 use crate::edge::actions::ConnectDecision;
 use crate::edge::agents::address::{InternalAddress, Protocol};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
-use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices};
+use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices, TlsDetails};
 use crate::edge::policy::visit::PolicyVisit;
 use crate::event;
 use crate::sys;
@@ -102,6 +102,8 @@ pub struct Arrival<'a> {
     pub tls: bool,
     /// Server name of the TLS handshake.
     pub server_name: Option<&'a str>,
+    /// Result of the handshake.
+    pub handshake: Option<&'a Arc<TlsDetails>>,
 }
 
 /// Runs the connect phase of an endpoint, and of the internal endpoints that it forwards to.
@@ -116,8 +118,8 @@ pub fn connect(
         if !endpoint.options.actions.has_connect_rules() {
             return Some(endpoint);
         }
-        let Arrival { client, server, tls, server_name } = arrival;
-        let connection = ConnectionInfo { client, server, tls, server_name };
+        let Arrival { client, server, tls, server_name, handshake } = arrival;
+        let connection = ConnectionInfo { client, server, tls, server_name, handshake };
         let now = sys::clock();
         let visit = PolicyVisit {
             connection,
