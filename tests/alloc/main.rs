@@ -4,6 +4,8 @@
 #[cfg(feature = "edge")]
 mod compression;
 mod counting;
+#[cfg(feature = "edge")]
+mod expressions;
 #[cfg(feature = "inspect")]
 mod inspection;
 mod mux;

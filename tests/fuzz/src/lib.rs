@@ -17,6 +17,7 @@ pub mod http_head;
 pub mod input;
 pub mod messages;
 pub mod policy_document;
+pub mod policy_expression;
 pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod rest_filter;
@@ -44,7 +45,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -150,5 +151,11 @@ pub const TARGETS: [Target; 21] = [
         check: rest_request::check,
         generate: rest_request::generate,
         runs: 5_000,
+    },
+    Target {
+        name: "policy_expression",
+        check: policy_expression::check,
+        generate: policy_expression::generate,
+        runs: 3_000,
     },
 ];

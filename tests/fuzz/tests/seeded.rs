@@ -66,6 +66,11 @@ fn policy_document() {
 }
 
 #[test]
+fn policy_expression() {
+    run("policy_expression");
+}
+
+#[test]
 fn addr_url() {
     run("addr_url");
 }

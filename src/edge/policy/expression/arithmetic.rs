@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use super::budget::EvalBudget;
 use super::error::EvalError;
 use super::tree::BinaryOperator;
-use super::value::Value;
+use super::value::{Value, ValueMap};
 
 type Evaluated = Result<Value, EvalError>;
 
@@ -203,6 +203,10 @@ fn with_double(a: i128, b: f64) -> Option<Ordering> {
 /// Returns whether a list has an element, or a map a key.
 fn contains(range: &Value, wanted: &Value, budget: &mut EvalBudget) -> Result<bool, EvalError> {
     if let Some(members) = range.members() {
+        if !ValueMap::is_key(wanted) {
+            let kind = wanted.type_name();
+            return Err(EvalError::wrong_type(format!("a {kind} is not a key of a map")));
+        }
         budget.read(wanted.bytes())?;
         return Ok(members.get(wanted).is_some());
     }

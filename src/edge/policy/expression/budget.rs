@@ -8,8 +8,9 @@ use super::value::Value;
 /// [`BYTES_PER_STEP`] bytes that are read; it takes less than 0.5 microseconds.
 const MAX_STEPS: u32 = 10_000;
 
-/// Bytes of all values of one evaluation: those that it creates, and copies of the request.
-const MAX_BYTES: u32 = 128 * 1024;
+/// Bytes of all values of one evaluation: those that it creates, and copies of the request. A
+/// list grows by doubling and is then copied once, so that an evaluation holds less than 256 KiB.
+const MAX_BYTES: u32 = 96 * 1024;
 
 /// Bytes read in one step.
 const BYTES_PER_STEP: usize = 64;

@@ -16,6 +16,7 @@ mod error;
 mod evaluate;
 mod fault;
 mod functions;
+mod json;
 mod parse;
 mod pattern;
 mod resolve;

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use super::time::Timestamp;
 
+/// Bytes of the counters of a shared value.
+const SHARED_BYTES: usize = 2 * size_of::<usize>();
+
 /// A value.
 #[derive(Clone, Debug)]
 pub enum Value {
@@ -105,14 +108,14 @@ impl Value {
         }
     }
 
-    /// Returns the bytes that the value itself needs, without what it shares.
+    /// Returns the bytes behind the value, as if nothing in it were shared.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Value::Text(text) => text.len(),
-            Value::Bytes(bytes) => bytes.len(),
-            Value::Object(object) => object.text.len() + object.members.bytes(),
+            Value::Text(text) => SHARED_BYTES + text.len(),
+            Value::Bytes(bytes) => SHARED_BYTES + bytes.len(),
+            Value::Object(object) => 2 * SHARED_BYTES + object.text.len() + object.members.bytes(),
             Value::List(list) => {
-                let own = size_of_val::<[Value]>(list);
+                let own = SHARED_BYTES + size_of_val::<[Value]>(list);
                 list.iter().map(Value::bytes).fold(own, usize::saturating_add)
             }
             Value::Map(map) => map.bytes(),
@@ -190,6 +193,11 @@ impl ValueMap {
         Some(&self.entries[at.ok()?].1)
     }
 
+    /// Returns whether a value can be a key.
+    pub(super) fn is_key(value: &Value) -> bool {
+        matches!(value, Value::Double(_)) || rank(value).is_some()
+    }
+
     /// Returns the entries in the order of their keys.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Value, &Value)> {
         self.entries.iter().map(|(key, value)| (key, value))
@@ -207,7 +215,7 @@ impl ValueMap {
 
     /// Returns the bytes of the entries.
     pub(super) fn bytes(&self) -> usize {
-        let own = size_of_val(self.entries.as_slice());
+        let own = SHARED_BYTES + size_of_val(self.entries.as_slice());
         let parts = self.entries.iter().map(|(k, v)| k.bytes().saturating_add(v.bytes()));
         parts.fold(own, usize::saturating_add)
     }

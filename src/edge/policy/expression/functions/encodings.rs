@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::call::{Call, FunctionSpec};
 use super::super::conversion;
 use super::super::error::EvalError;
+use super::super::json;
 use super::super::value::{Value, ValueMap};
 use super::{costly, global, member};
 use crate::http1::text::percent_decoded;
@@ -80,19 +81,15 @@ fn encode_json(call: &mut Call<'_>) -> Evaluated {
 
 fn decode_json(call: &mut Call<'_>) -> Evaluated {
     let text = call.text(0)?;
-    // A value of two bytes, `0,`, becomes one of 24; the parser's own values are larger.
-    call.budget.create(text.len().saturating_mul(16))?;
-    parsed(text).map(|json| Value::from(&json))
+    json::decode(text, call.budget)
 }
 
 fn is_json(call: &mut Call<'_>) -> Evaluated {
     let text = call.text(0)?;
-    call.budget.create(text.len().saturating_mul(16))?;
-    Ok(Value::Bool(parsed(text).is_ok()))
-}
-
-fn parsed(text: &str) -> Result<serde_json::Value, EvalError> {
-    serde_json::from_str(text).map_err(|_| EvalError::argument("the text is not JSON"))
+    match json::decode(text, call.budget) {
+        Err(error) if error.is_overrun() => Err(error),
+        result => Ok(Value::Bool(result.is_ok())),
+    }
 }
 
 fn encode_query(call: &mut Call<'_>) -> Evaluated {
