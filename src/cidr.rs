@@ -1,5 +1,6 @@
 //! Networks of addresses, `10.0.0.0/8` or `2001:db8::/32`.
 
+use std::fmt;
 use std::net::IpAddr;
 
 /// A network.
@@ -39,6 +40,12 @@ impl Cidr {
             }
             _ => false,
         }
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.bits)
     }
 }
 

@@ -16,6 +16,7 @@ use super::config::EdgeConfig;
 use super::listeners::Listeners;
 use super::parking::Parking;
 use super::places::Places;
+use super::policy::rate_limit::RateTable;
 use super::rest::state::ApiState;
 use super::restrictions::IpVerdict;
 use super::settings::{EdgeSettings, EdgeTls};
@@ -70,6 +71,8 @@ pub struct Edge {
     pub buffers: Arc<ProcessBuffers>,
     /// Bytes of bodies that are read before their requests go on.
     pub bodies: Arc<ProcessBuffers>,
+    /// Counters of the policies' rate limits.
+    pub rates: Arc<RateTable>,
     /// Listening sockets.
     pub listeners: Listeners,
     /// Port of the http listener.

@@ -15,6 +15,7 @@ use super::expiry::ExpiryReminder;
 use super::listeners::{ListenerKind, Listeners};
 use super::names::{self, NamesKeeper};
 use super::parking::Parking;
+use super::policy::rate_limit::RateTable;
 use super::reload::{self, ConfigSource};
 use super::rest::state::ApiState;
 use super::settings::EdgeSettings;
@@ -161,6 +162,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         threads: Default::default(),
         workers: Default::default(),
         buffers,
+        rates: RateTable::new(),
         bodies: Arc::new(ProcessBuffers::new(body_bytes)),
         listeners,
         http_port: http.port(),

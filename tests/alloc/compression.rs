@@ -27,7 +27,7 @@ fn a_compressed_response_keeps_at_most_256_kib() {
             for piece in [1 << 12, 1 << 18] {
                 let mut bytes = 0;
                 let peak = peak_of(|| {
-                    let mut encoder = BodyEncoder::new(coding);
+                    let mut encoder = BodyEncoder::new(Some(coding));
                     let mut emit = |part: &[u8]| bytes += part.len();
                     for part in text.chunks(piece) {
                         encoder.write(part, &mut emit).unwrap();

@@ -25,6 +25,7 @@ mod edge_deadlines;
 mod edge_limits;
 mod edge_options;
 mod edge_policy;
+mod edge_policy_actions;
 mod edge_proxies;
 mod edge_reload;
 mod edge_rest;

@@ -212,6 +212,20 @@ pub fn client(ca: &Path) -> Arc<ClientConfig> {
     client_as(ca, None)
 }
 
+/// Returns a client that speaks at most TLS 1.2.
+pub fn old_client(ca: &Path) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
 /// Returns such a client with its own certificate and key.
 pub fn client_as(ca: &Path, own: Option<&(String, String)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();

@@ -17,6 +17,8 @@ use crate::proto::secret::Secret;
 pub const ACL: &str = "acl";
 /// Field of a certificate with its chain.
 pub const CERTIFICATE_PEM: &str = "certificate_pem";
+/// Field of a CA with its certificate.
+pub const CA_PEM: &str = "ca_pem";
 /// Field of a reserved domain with the id of its certificate.
 pub const DOMAIN_CERTIFICATE: &str = "certificate_id";
 /// Field of a rule with the id of its policy.
@@ -74,6 +76,19 @@ pub fn domain_certificates(table: &ObjectTable, key: &TokenKey) -> Vec<(String, 
     found.collect()
 }
 
+/// Returns the value of a secret, which the store has encrypted under a key of this edge. `None`:
+/// the vault or the secret does not exist, or it was encrypted by another edge.
+pub fn secret(table: &ObjectTable, key: &TokenKey, vault: &str, name: &str) -> Option<Secret> {
+    let vault = table.by_name(ObjectKind::Vault, vault)?;
+    let secret = table.by_name(ObjectKind::VaultSecret, &secret_name(&vault.id, name))?;
+    key.unseal(&secret.id, secret.secret.as_deref()?)
+}
+
+/// Returns the name of a secret that is unique among all vaults.
+pub fn secret_name(vault: &str, name: &str) -> String {
+    format!("{vault}/{name}")
+}
+
 /// Returns the port of `host:port`.
 pub fn port(name: &str) -> Option<u16> {
     match name.parse::<SocketAddr>() {
@@ -95,7 +110,7 @@ fn restrictions(table: &ObjectTable) -> Restrictions {
         if policies.is_empty() {
             continue;
         }
-        let rules = rules(table, &policies);
+        let rules = ip_rules(table, &policies);
         let list = match object.flag(RESTRICTION_ENFORCED) {
             true => &mut traffic.enforced,
             false => &mut traffic.unenforced,
@@ -106,7 +121,7 @@ fn restrictions(table: &ObjectTable) -> Restrictions {
 }
 
 /// Returns the rules of several policies as one list.
-fn rules(table: &ObjectTable, policies: &[String]) -> IpRules {
+pub fn ip_rules(table: &ObjectTable, policies: &[String]) -> IpRules {
     let mut rules = IpRules::default();
     for rule in table.of_kind(ObjectKind::IpPolicyRule) {
         if !policies.iter().any(|id| id == rule.text(RULE_POLICY)) {

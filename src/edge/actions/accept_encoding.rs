@@ -3,9 +3,8 @@
 use super::body_encoder::Coding;
 use crate::http1::head::members;
 
-/// Returns the coding with the highest weight among those of the edge; of equal ones the
-/// better.
-pub fn negotiate<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Coding> {
+/// Returns the coding with the highest weight among `offered`; of equal ones the better.
+pub fn negotiate<'a>(values: impl Iterator<Item = &'a [u8]>, offered: &[Coding]) -> Option<Coding> {
     let mut weights = [None::<u16>; Coding::ALL.len()];
     let mut any = None;
     for member in values.flat_map(members) {
@@ -24,6 +23,7 @@ pub fn negotiate<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Coding> {
         }
     }
     let weighted = Coding::ALL.iter().zip(weights).map(|(c, w)| (*c, w.or(any).unwrap_or(0)));
+    let weighted = weighted.filter(|(coding, _)| offered.contains(coding));
     // The first of equal ones: `max_by_key` takes the last.
     let best = weighted.rev().max_by_key(|(_, weight)| *weight)?;
     (best.1 > 0).then_some(best.0)
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     fn best(accept: &str) -> Option<&'static str> {
-        negotiate(std::iter::once(accept.as_bytes())).map(Coding::name)
+        negotiate(std::iter::once(accept.as_bytes()), &Coding::ALL).map(Coding::name)
     }
 
     #[test]

@@ -7,6 +7,7 @@ use ring::digest::{Context, SHA256};
 
 use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
+use crate::http1::head::HeaderFields;
 use crate::proto::base64;
 use crate::proto::secret::Secret;
 use crate::sys::sync::Mutex;
@@ -67,6 +68,16 @@ impl BasicAuth {
             }
         }
         action
+    }
+
+    /// Returns whether the header has one of the credentials.
+    pub fn admits(&self, fields: HeaderFields<'_>) -> bool {
+        let mut values = fields.values("authorization");
+        // Several are ambiguous: the upstream could read another one.
+        match (values.next(), values.next()) {
+            (Some(value), None) => self.accepts(value),
+            _ => false,
+        }
     }
 
     fn accepts(&self, authorization: &[u8]) -> bool {
@@ -130,6 +141,12 @@ impl HashedCredential {
     }
 }
 
+/// Returns the user of a value of `Authorization`.
+pub fn user(authorization: &[u8]) -> Option<String> {
+    let pair = decode(authorization)?;
+    split(&pair).map(|(user, _)| String::from_utf8_lossy(user).into_owned())
+}
+
 /// Returns `user:password` of a value of `Authorization`.
 fn decode(authorization: &[u8]) -> Option<Vec<u8>> {
     if authorization.len() > MAX_AUTHORIZATION_BYTES {
@@ -152,13 +169,7 @@ fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {
 
 impl RequestAction for BasicAuth {
     fn run(&self, request: &RequestInfo<'_>, _: &mut HeaderEdits) -> Result<Flow, ActionError> {
-        let mut values = request.fields.values("authorization");
-        // Several are ambiguous: the upstream could read another one.
-        let accepted = match (values.next(), values.next()) {
-            (Some(value), None) => self.accepts(value),
-            _ => false,
-        };
-        if accepted {
+        if self.admits(request.fields) {
             return Ok(Flow::Continue);
         }
         let mut reply =

@@ -1,5 +1,6 @@
-//! Encoders for compressed bodies, as a stream of chunks (RFC 9112 7.1). Each piece that comes
-//! is flushed, so that a response that pauses does not keep bytes back.
+//! Encoders for bodies that the edge changes, as a stream of chunks (RFC 9112 7.1), or without
+//! chunks for HTTP/1.0. Each piece that comes is flushed, so that a response that pauses does not
+//! keep bytes back.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -50,9 +51,14 @@ impl Coding {
 }
 
 /// Encoder of one body.
-pub struct BodyEncoder(Encoder);
+pub struct BodyEncoder {
+    encoder: Encoder,
+    chunked: bool,
+}
 
 enum Encoder {
+    /// No content coding.
+    Identity,
     Brotli(Box<CompressorWriter<Vec<u8>>>),
     Deflate(Box<Deflate>),
 }
@@ -72,23 +78,37 @@ impl fmt::Debug for BodyEncoder {
 }
 
 impl BodyEncoder {
-    /// Starts a body.
-    pub fn new(coding: Coding) -> Self {
-        BodyEncoder(match coding {
-            Coding::Brotli => Encoder::Brotli(Box::new(CompressorWriter::new(
+    /// Starts a body with chunks.
+    pub fn new(coding: Option<Coding>) -> Self {
+        let encoder = match coding {
+            None => Encoder::Identity,
+            Some(Coding::Brotli) => Encoder::Brotli(Box::new(CompressorWriter::new(
                 Vec::new(),
                 BROTLI_BUFFER_BYTES,
                 BROTLI_QUALITY,
                 BROTLI_WINDOW_BITS,
             ))),
-            Coding::Gzip => Encoder::Deflate(Box::new(Deflate::new(true))),
-            Coding::Deflate => Encoder::Deflate(Box::new(Deflate::new(false))),
-        })
+            Some(Coding::Gzip) => Encoder::Deflate(Box::new(Deflate::new(true))),
+            Some(Coding::Deflate) => Encoder::Deflate(Box::new(Deflate::new(false))),
+        };
+        BodyEncoder { encoder, chunked: true }
+    }
+
+    /// Starts a body without a coding and without chunks. It ends with its connection.
+    pub fn until_close() -> Self {
+        BodyEncoder { encoder: Encoder::Identity, chunked: false }
+    }
+
+    /// Returns whether it writes chunks.
+    pub fn is_chunked(&self) -> bool {
+        self.chunked
     }
 
     /// Encodes a piece, and emits what is complete.
     pub fn write(&mut self, piece: &[u8], emit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        match &mut self.0 {
+        match &mut self.encoder {
+            Encoder::Identity if self.chunked => chunk(&mut piece.to_vec(), emit),
+            Encoder::Identity => emit(piece),
             Encoder::Brotli(encoder) => {
                 // In small parts: the output of a large one would wait in memory.
                 for part in piece.chunks(BROTLI_BUFFER_BYTES) {
@@ -103,7 +123,8 @@ impl BodyEncoder {
 
     /// Emits everything that was written.
     pub fn flush(&mut self, emit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        match &mut self.0 {
+        match &mut self.encoder {
+            Encoder::Identity => {}
             Encoder::Brotli(encoder) => {
                 encoder.flush()?;
                 chunk(encoder.get_mut(), emit);
@@ -115,11 +136,14 @@ impl BodyEncoder {
 
     /// Emits the rest and the last chunk.
     pub fn finish(self, emit: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        match self.0 {
+        match self.encoder {
+            Encoder::Identity => {}
             Encoder::Brotli(encoder) => chunk(&mut encoder.into_inner(), emit),
             Encoder::Deflate(mut deflate) => deflate.run(&[], FlushCompress::Finish, emit)?,
         }
-        emit(b"0\r\n\r\n");
+        if self.chunked {
+            emit(b"0\r\n\r\n");
+        }
         Ok(())
     }
 }
@@ -214,7 +238,7 @@ mod tests {
     fn a_body_in_pieces_comes_back_whole() {
         let text: String = (0..5000).map(|n| format!("line {n} of the body\n")).collect();
         for coding in Coding::ALL {
-            let mut encoder = BodyEncoder::new(coding);
+            let mut encoder = BodyEncoder::new(Some(coding));
             let mut out = Vec::new();
             for piece in text.as_bytes().chunks(7001) {
                 encoder.write(piece, &mut |b| out.extend_from_slice(b)).unwrap();
@@ -229,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_piece_can_be_read_before_the_next_one_comes() {
-        let mut encoder = BodyEncoder::new(Coding::Gzip);
+        let mut encoder = BodyEncoder::new(Some(Coding::Gzip));
         let mut out = Vec::new();
         encoder.write(b"first", &mut |b| out.extend_from_slice(b)).unwrap();
         encoder.flush(&mut |b| out.extend_from_slice(b)).unwrap();

@@ -12,21 +12,33 @@ use super::response::{ResponseAction, ResponseHead, ResponsePlan};
 use crate::sys::sync::Mutex;
 use crate::time::Instant;
 
-/// Responses below this number decide nothing.
-const MIN_RESPONSES: u32 = 10;
-
-/// Width of one of the [`BUCKETS`].
-const BUCKET: Duration = Duration::from_secs(1);
+/// Parts of the window whose responses are counted together.
 const BUCKETS: usize = 10;
 
-/// Time for which requests are refused.
-const TRIPPED: Duration = Duration::from_secs(10);
+/// When a breaker trips, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BreakerLimits {
+    /// Share of errors, 0 to 1, above which it trips.
+    pub threshold: f64,
+    /// Responses below this number decide nothing.
+    pub volume: u32,
+    /// Time whose responses are counted.
+    pub window: Duration,
+    /// Time for which requests are refused.
+    pub tripped: Duration,
+}
+
+impl Default for BreakerLimits {
+    fn default() -> Self {
+        let time = Duration::from_secs(10);
+        BreakerLimits { threshold: 0.5, volume: 10, window: time, tripped: time }
+    }
+}
 
 /// Counts responses and refuses requests. Both phases share one.
 #[derive(Debug)]
 pub struct CircuitBreaker {
-    /// Share of errors, 0 to 1, above which it trips.
-    threshold: f64,
+    limits: BreakerLimits,
     state: Mutex<BreakerState>,
 }
 
@@ -47,8 +59,8 @@ enum BreakerPhase {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bucket {
-    /// Which second it counts.
-    second: u64,
+    /// Which part of the time it counts, from the start of time.
+    number: u64,
     responses: u32,
     errors: u32,
 }
@@ -60,11 +72,23 @@ impl BreakerPhase {
 }
 
 impl CircuitBreaker {
-    /// Returns a breaker that trips above this share of errors.
-    pub fn new(threshold: f64) -> Arc<Self> {
+    /// Returns a breaker that has counted nothing.
+    pub fn new(limits: BreakerLimits) -> Arc<Self> {
         let phase = BreakerPhase::closed();
         let state = Mutex::new(BreakerState { phase, last_request: Instant::ZERO });
-        Arc::new(CircuitBreaker { threshold, state })
+        Arc::new(CircuitBreaker { limits, state })
+    }
+
+    /// Returns the response to a request that is refused; `None` if it goes on.
+    pub fn refusal(&self, now: Instant) -> Option<Reply> {
+        let text = || {
+            format!(
+                "The service behind this address failed too often. Requests are refused for {} \
+                 seconds (circuit breaker).",
+                self.limits.tripped.as_secs()
+            )
+        };
+        (!self.admits(now)).then(|| Reply::new(503, 3202, text()))
     }
 
     fn admits(&self, now: Instant) -> bool {
@@ -84,36 +108,30 @@ impl CircuitBreaker {
         let mut state = self.state.lock();
         let now = at.max(state.last_request);
         let BreakerPhase::Closed(buckets) = &mut state.phase else { return };
-        let second = at.since(Instant::ZERO).as_secs() / BUCKET.as_secs();
+        let width = (self.limits.window / BUCKETS as u32).max(Duration::from_millis(1));
+        let number = at.as_micros() / u64::try_from(width.as_micros()).unwrap_or(u64::MAX);
         // The remainder is below the number of buckets.
-        let bucket = &mut buckets[usize::try_from(second % BUCKETS as u64).unwrap_or(0)];
-        if bucket.second != second {
-            *bucket = Bucket { second, ..Bucket::default() };
+        let bucket = &mut buckets[usize::try_from(number % BUCKETS as u64).unwrap_or(0)];
+        if bucket.number != number {
+            *bucket = Bucket { number, ..Bucket::default() };
         }
         bucket.responses += 1;
         bucket.errors += u32::from(status >= 500);
-        let recent = |b: &&Bucket| second.saturating_sub(b.second) < BUCKETS as u64;
+        let recent = |b: &&Bucket| number.saturating_sub(b.number) < BUCKETS as u64;
         let (responses, errors) = buckets
             .iter()
             .filter(recent)
             .fold((0, 0), |(all, bad), b| (all + b.responses, bad + b.errors));
-        if responses >= MIN_RESPONSES && f64::from(errors) > self.threshold * f64::from(responses) {
-            state.phase = BreakerPhase::Open(now + TRIPPED);
+        let BreakerLimits { threshold, volume, tripped, .. } = self.limits;
+        if responses >= volume && f64::from(errors) > threshold * f64::from(responses) {
+            state.phase = BreakerPhase::Open(now + tripped);
         }
     }
 }
 
 impl RequestAction for Arc<CircuitBreaker> {
     fn run(&self, request: &RequestInfo<'_>, _: &mut HeaderEdits) -> Result<Flow, ActionError> {
-        Ok(match self.admits(request.now) {
-            true => Flow::Continue,
-            false => Flow::Respond(Reply::new(
-                503,
-                3202,
-                "The service behind this address failed too often. Requests are refused for ten \
-                 seconds (circuit breaker).",
-            )),
-        })
+        Ok(self.refusal(request.now).map_or(Flow::Continue, Flow::Respond))
     }
 }
 
@@ -138,7 +156,7 @@ mod tests {
 
     #[test]
     fn it_trips_above_the_share_and_closes_again() {
-        let breaker = CircuitBreaker::new(0.5);
+        let breaker = CircuitBreaker::new(BreakerLimits::default());
         for n in 0..9 {
             breaker.record(500, at(100 + n / 2));
             assert!(breaker.admits(at(100 + n / 2)), "too few responses to decide");
@@ -151,7 +169,7 @@ mod tests {
 
     #[test]
     fn slow_errors_trip_it_as_well() {
-        let breaker = CircuitBreaker::new(0.5);
+        let breaker = CircuitBreaker::new(BreakerLimits::default());
         // Each of ten requests gets a 504 after a minute.
         for _ in 0..10 {
             assert!(breaker.admits(at(100)));
@@ -166,7 +184,7 @@ mod tests {
 
     #[test]
     fn half_is_not_above_half_and_old_errors_are_forgotten() {
-        let breaker = CircuitBreaker::new(0.5);
+        let breaker = CircuitBreaker::new(BreakerLimits::default());
         for n in 0..20 {
             breaker.record(if n % 2 == 0 { 200 } else { 502 }, at(50));
         }
@@ -177,5 +195,18 @@ mod tests {
         assert!(breaker.admits(at(70)), "twenty seconds later nine are too few");
         breaker.record(404, at(70));
         assert!(!breaker.admits(at(70)), "nine of ten");
+    }
+
+    #[test]
+    fn the_limits_of_a_policy_apply() {
+        let seconds = Duration::from_secs;
+        let limits =
+            BreakerLimits { threshold: 0.2, volume: 2, window: seconds(60), tripped: seconds(5) };
+        let breaker = CircuitBreaker::new(limits);
+        breaker.record(500, at(100));
+        assert!(breaker.admits(at(140)));
+        breaker.record(200, at(140));
+        assert!(breaker.refusal(at(144)).unwrap().text.contains("for 5 seconds"));
+        assert!(breaker.admits(at(145)));
     }
 }

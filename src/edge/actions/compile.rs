@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::action::RequestAction;
 use super::basic_auth::{BasicAuth, Password};
-use super::circuit_breaker::CircuitBreaker;
+use super::circuit_breaker::{BreakerLimits, CircuitBreaker};
 use super::compression::Compression;
 use super::edits::HeaderLine;
 use super::headers::HeaderChanges;
@@ -387,7 +387,7 @@ fn circuit_breaker(value: &Value) -> Result<Arc<CircuitBreaker>, Refusal> {
         number => number.as_f64().unwrap_or(f64::NAN),
     };
     modules::check_share(share)?;
-    Ok(CircuitBreaker::new(share))
+    Ok(CircuitBreaker::new(BreakerLimits { threshold: share, ..BreakerLimits::default() }))
 }
 
 fn user_agent_filter(value: &Value) -> Result<UserAgentFilter, Refusal> {

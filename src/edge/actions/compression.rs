@@ -2,6 +2,7 @@
 //! [`super::accept_encoding`], the bytes are encoded in [`super::body_encoder`].
 
 use super::action::ActionError;
+use super::body_encoder::Coding;
 use super::response::{ResponseAction, ResponseBody, ResponseHead, ResponsePlan};
 use crate::http1::head::members;
 use crate::http1::text::decimal;
@@ -15,23 +16,25 @@ pub struct Compression;
 
 impl ResponseAction for Compression {
     fn run(&self, head: &mut ResponseHead<'_>, plan: &ResponsePlan) -> Result<(), ActionError> {
-        if !is_compressible(head) {
-            return Ok(());
-        }
-        if !head.values("vary").flat_map(members).any(|m| is(m, "accept-encoding") || m == b"*") {
-            head.add("Vary", b"Accept-Encoding".to_vec());
-        }
-        let Some(coding) = plan.coding else { return Ok(()) };
-        head.coding = Some(coding);
-        head.remove("Content-Length");
-        // Ranges and digests are those of the bytes without the coding.
-        for name in ["Accept-Ranges", "Content-MD5", "Content-Digest", "Digest"] {
-            head.remove(name);
-        }
-        head.add("Content-Encoding", coding.name().as_bytes().to_vec());
-        head.replace("ETag", |tag| (!tag.starts_with(b"W/")).then(|| [&b"W/"[..], tag].concat()));
+        compress(head, plan.coding);
         Ok(())
     }
+}
+
+/// Compresses a response, if it can be, with the coding that its visitor accepts. Returns the
+/// coding that is used.
+pub fn compress(head: &mut ResponseHead<'_>, accepted: Option<Coding>) -> Option<Coding> {
+    if !is_compressible(head) {
+        return None;
+    }
+    if !head.values("vary").flat_map(members).any(|m| is(m, "accept-encoding") || m == b"*") {
+        head.add("Vary", b"Accept-Encoding".to_vec());
+    }
+    let coding = accepted?;
+    head.coding = Some(coding);
+    head.forget_bytes();
+    head.add("Content-Encoding", coding.name().as_bytes().to_vec());
+    Some(coding)
 }
 
 fn is(value: &[u8], text: &str) -> bool {

@@ -10,6 +10,7 @@ pub mod accept_encoding;
 pub mod action;
 pub mod basic_auth;
 pub mod body_encoder;
+pub mod body_transform;
 pub mod circuit_breaker;
 pub mod compile;
 pub mod compression;

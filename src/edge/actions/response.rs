@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::accept_encoding;
 use super::action::{ActionError, Reply, RequestInfo};
 use super::body_encoder::Coding;
+use super::body_transform::BodyTransform;
 use super::edits::HeaderEdits;
 use crate::time::Instant;
 
@@ -46,8 +47,10 @@ pub enum ResponseBody {
     HeadOnly,
     /// Bytes that may be encoded.
     Encodable,
-    /// Bytes that the visitor could not read with a coding.
+    /// Bytes for a visitor that reads no coding and no chunks (HTTP/1.0).
     Plain,
+    /// Bytes that the edge cannot read.
+    Opaque,
 }
 
 /// Head of a response on its way to the visitor, without hop-by-hop fields.
@@ -58,6 +61,8 @@ pub struct ResponseHead<'a> {
     pub body: ResponseBody,
     /// Coding of the body on its way to the visitor; set by an action.
     pub coding: Option<Coding>,
+    /// Changes of the body before it gets the coding.
+    pub transforms: Vec<Box<dyn BodyTransform>>,
     fields: Vec<Field<'a>>,
 }
 
@@ -67,7 +72,46 @@ type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 impl<'a> ResponseHead<'a> {
     /// Returns a head without fields.
     pub fn new(status: u16, body: ResponseBody) -> Self {
-        ResponseHead { status, body, coding: None, fields: Vec::new() }
+        ResponseHead { status, body, coding: None, transforms: Vec::new(), fields: Vec::new() }
+    }
+
+    /// Adds a change of the body. Fails if the edge cannot read the body.
+    pub fn change_body(&mut self, transform: Box<dyn BodyTransform>) -> Result<(), ActionError> {
+        match self.body {
+            ResponseBody::None => return Ok(()),
+            ResponseBody::Opaque => {
+                return Err(ActionError("the body has a transfer coding and cannot be changed"));
+            }
+            ResponseBody::HeadOnly | ResponseBody::Encodable | ResponseBody::Plain => {}
+        }
+        let mut codings = self.values("content-encoding");
+        if self.coding.is_none() && codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+        {
+            return Err(ActionError("the body has a content coding and cannot be changed"));
+        }
+        drop(codings);
+        if self.values("content-range").next().is_some() {
+            return Err(ActionError("a part of a body cannot be changed"));
+        }
+        self.forget_bytes();
+        self.transforms.push(transform);
+        Ok(())
+    }
+
+    /// Returns whether the body is a stream of server-sent events.
+    pub fn is_event_stream(&self) -> bool {
+        let kind = self.values("content-type").next().unwrap_or_default();
+        let end = kind.iter().position(|b| *b == b';').unwrap_or(kind.len());
+        kind[..end].trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    }
+
+    /// Removes what describes the bytes of a body that changes.
+    pub fn forget_bytes(&mut self) {
+        // Ranges and digests are those of the bytes before the change.
+        const FIELDS: [&str; 5] =
+            ["Content-Length", "Accept-Ranges", "Content-MD5", "Content-Digest", "Digest"];
+        FIELDS.iter().for_each(|name| self.remove(name));
+        self.replace("ETag", |tag| (!tag.starts_with(b"W/")).then(|| [&b"W/"[..], tag].concat()));
     }
 
     /// Appends a field as received.
@@ -144,7 +188,10 @@ impl ResponsePlan {
             tls: request.tls,
             authority: request.authority.to_vec(),
             upstream_host: edits.host().map(str::to_owned),
-            coding: accept_encoding::negotiate(request.fields.values("accept-encoding")),
+            coding: accept_encoding::negotiate(
+                request.fields.values("accept-encoding"),
+                &Coding::ALL,
+            ),
         }
     }
 

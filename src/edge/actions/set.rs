@@ -16,6 +16,9 @@ use crate::edge::policy::phases::BodySource;
 use crate::edge::policy::rule::CompiledPolicy;
 use crate::edge::policy::visit::PolicyVisit;
 
+/// Fields that ask the upstream for a compressed body, or for a part of one.
+const READABLE_ONLY: [&str; 3] = ["accept-encoding", "range", "if-range"];
+
 /// Decision about a request.
 #[must_use]
 pub enum Decision {
@@ -106,18 +109,19 @@ impl ActionSet {
 
     /// Returns what changes in TLS handshakes; `None` for nothing.
     pub fn tls(&self) -> Option<&Arc<TlsOptions>> {
-        self.tls.as_ref()
+        let of_policy = self.policy.as_ref().and_then(|policy| policy.tls());
+        of_policy.or(self.tls.as_ref())
     }
 
     /// Returns whether TLS of a TLS endpoint ends at the edge.
     pub fn terminates_tls(&self) -> bool {
-        self.terminates_tls
+        self.terminates_tls || self.policy.as_ref().is_some_and(|policy| policy.tls().is_some())
     }
 
     /// Returns whether a connection, whose handshake had `tls`, has shown the certificate of a
     /// client that this endpoint needs.
     pub fn admits_handshake(&self, tls: Option<&Arc<TlsOptions>>) -> bool {
-        let needed = self.tls.as_ref().and_then(|tls| tls.client_cas.as_ref());
+        let needed = self.tls().and_then(|tls| tls.client_cas.as_ref());
         let shown = tls.and_then(|tls| tls.client_cas.as_ref());
         needed.is_none_or(|needed| shown.is_some_and(|shown| Arc::ptr_eq(needed, shown)))
     }
@@ -174,8 +178,8 @@ impl ActionSet {
     /// Returns the plan of all requests, if no action and no rule depends on them. `outer` is
     /// the plan of the endpoint that forwarded the request to this one.
     pub fn unconditional(&self, outer: Option<&Arc<ResponsePlan>>) -> Option<ForwardPlan> {
-        let rules =
-            self.has_rules(PolicyPhase::HttpRequest) || self.has_rules(PolicyPhase::HttpResponse);
+        let rules = self.has_rules(PolicyPhase::HttpRequest)
+            || self.policy.as_ref().is_some_and(|policy| policy.has_response_rules());
         (self.request.is_empty() && self.response.is_empty() && !rules)
             .then(|| self.plan(HeaderEdits::default(), outer.cloned()))
     }
@@ -222,10 +226,14 @@ impl ActionSet {
                     PolicyFlow::Forward(url) => internal = Some(url),
                 }
             }
-            past = policy.has(PolicyPhase::HttpResponse).then(|| {
+            past = policy.has_response_rules().then(|| {
                 let past: Box<dyn ResponseRules> = Box::new(visit.remember(policy, request));
                 past
             });
+            if policy.changes_bodies() {
+                // What the edge could not read it could not change.
+                READABLE_ONLY.iter().for_each(|name| edits.remove(&Arc::from(*name)));
+            }
         }
         let response = match on_response.is_empty() && past.is_none() {
             true => outer,

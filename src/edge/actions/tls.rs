@@ -4,13 +4,18 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring::default_provider;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::danger::ClientCertVerifier;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
 
 use crate::edge::certificates::certified;
 use crate::sys::sync::Mutex;
@@ -27,6 +32,8 @@ pub struct TlsOptions {
     pub certificate: Option<Arc<CertifiedKey>>,
     /// Visitors need a certificate that one of these authorities has signed.
     pub client_cas: Option<Arc<dyn ClientCertVerifier>>,
+    /// Versions of TLS; empty for those of the edge.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
 }
 
 impl fmt::Debug for TlsOptions {
@@ -54,8 +61,11 @@ impl TlsOptions {
     }
 
     fn build(&self, usual: &ServerConfig) -> Result<ServerConfig, rustls::Error> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = match self.versions.is_empty() {
+            true => builder.with_safe_default_protocol_versions()?,
+            false => builder.with_protocol_versions(&self.versions)?,
+        };
         let builder = match &self.client_cas {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
@@ -80,6 +90,61 @@ pub fn client_cas(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>, String> {
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|e| e.to_string())
+}
+
+/// Returns a verifier that asks for a certificate and does not check who has issued it. A client
+/// without one is refused if `mandatory`.
+pub fn any_client(mandatory: bool) -> Arc<dyn ClientCertVerifier> {
+    let algorithms = default_provider().signature_verification_algorithms;
+    Arc::new(AnyClient { mandatory, algorithms })
+}
+
+/// Accepts any certificate whose key the client has.
+#[derive(Debug)]
+struct AnyClient {
+    mandatory: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
 }
 
 /// Reads a chain and its key from PEM. The error is the reason, without bytes of the input.

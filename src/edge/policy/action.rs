@@ -1,9 +1,11 @@
 //! An action of a policy, and how a phase goes on after it. No action is defined here.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::phases::{ConnectPhase, RequestPhase, ResponsePhase};
 use crate::edge::actions::action::{ActionError, Reply};
+use crate::edge::actions::tls::TlsOptions;
 
 /// Result of an action.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +34,17 @@ pub trait PolicyAction: fmt::Debug + Send + Sync {
     /// Decides about a request, and may change what the upstream gets.
     fn request(&self, _phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         Err(OTHER_PHASE)
+    }
+
+    /// Returns what it changes in the TLS handshakes of visitors.
+    fn tls(&self) -> Option<&Arc<TlsOptions>> {
+        None
+    }
+
+    /// Returns whether it changes bodies in the response phase. The upstream then gets no request
+    /// for a compressed body or a part of one.
+    fn changes_bodies(&self) -> bool {
+        false
     }
 
     /// Decides about the head of a response, and may change it.

@@ -10,12 +10,18 @@ pub enum PolicyPhase {
     HttpRequest,
     /// The head of the upstream's response was read.
     HttpResponse,
+    /// The head of a response with server-sent events was read. Its actions change each event.
+    EventStreamMessage,
 }
 
 impl PolicyPhase {
     /// All, in the order in which they run.
-    pub const ALL: [PolicyPhase; 3] =
-        [PolicyPhase::TcpConnect, PolicyPhase::HttpRequest, PolicyPhase::HttpResponse];
+    pub const ALL: [PolicyPhase; 4] = [
+        PolicyPhase::TcpConnect,
+        PolicyPhase::HttpRequest,
+        PolicyPhase::HttpResponse,
+        PolicyPhase::EventStreamMessage,
+    ];
 
     /// Returns the key of the phase in a document.
     pub fn key(self) -> &'static str {
@@ -23,6 +29,7 @@ impl PolicyPhase {
             PolicyPhase::TcpConnect => "on_tcp_connect",
             PolicyPhase::HttpRequest => "on_http_request",
             PolicyPhase::HttpResponse => "on_http_response",
+            PolicyPhase::EventStreamMessage => "on_event_stream_message",
         }
     }
 }
@@ -32,7 +39,7 @@ impl PolicyPhase {
 pub struct ActionSpec {
     /// Value of `type`.
     pub name: &'static str,
-    /// Phases in which it may be: connect, request, response.
+    /// Phases in which it may be.
     pub phases: &'static [PolicyPhase],
     /// Whether it always ends the phase.
     pub terminates: bool,
@@ -43,6 +50,7 @@ pub struct ActionSpec {
 const C: PolicyPhase = PolicyPhase::TcpConnect;
 const Q: PolicyPhase = PolicyPhase::HttpRequest;
 const S: PolicyPhase = PolicyPhase::HttpResponse;
+const E: PolicyPhase = PolicyPhase::EventStreamMessage;
 
 const fn action(name: &'static str, phases: &'static [PolicyPhase]) -> ActionSpec {
     ActionSpec { name, phases, terminates: false, is_login: false }
@@ -78,14 +86,14 @@ pub static ACTIONS: &[ActionSpec] = &[
     action("response-body-find-replace", &[S]),
     action("restrict-ips", &[C, Q, S]),
     action("set-vars", &[C, Q, S]),
+    action("sse-find-replace", &[E]),
     action("terminate-tls", &[C]),
     action("url-rewrite", &[Q]),
     action("verify-webhook", &[Q]),
 ];
 
 /// Actions of ngrok's policies that this edge refuses by name.
-pub static REFUSED: &[&str] =
-    &["ai-gateway", "owasp-crs-request", "owasp-crs-response", "saml", "sse-find-replace"];
+pub static REFUSED: &[&str] = &["ai-gateway", "owasp-crs-request", "owasp-crs-response", "saml"];
 
 /// Returns the action with this name.
 pub fn find(name: &str) -> Option<&'static ActionSpec> {

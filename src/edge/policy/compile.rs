@@ -49,19 +49,27 @@ impl PolicyCompiler<'_> {
                 Err(fault) => self.faults.add(2200, path, EntryPart::Value, fault.to_string()),
             }
         }
-        let actions = rule.actions.iter().filter_map(|action| self.action(phase, action));
+        let is_conditional = !rule.expressions.is_empty();
+        let actions =
+            rule.actions.iter().filter_map(|action| self.action(phase, is_conditional, action));
         CompiledRule::new(rule.name.clone(), conditions, actions.collect())
     }
 
-    fn action(&self, phase: PolicyPhase, action: &ActionEntry) -> Option<Arc<dyn PolicyAction>> {
+    fn action(
+        &self,
+        phase: PolicyPhase,
+        is_conditional: bool,
+        action: &ActionEntry,
+    ) -> Option<Arc<dyn PolicyAction>> {
         let config = &action.config;
-        let reader = ConfigReader::new(
+        let mut reader = ConfigReader::new(
             phase,
             self.environment,
             &config.value,
             config.path.clone(),
             self.faults,
         );
+        reader.is_conditional = is_conditional;
         let before = self.faults.count();
         let compiled = actions::compile_action(action.spec.name, &reader);
         if compiled.is_none() && self.faults.count() == before {

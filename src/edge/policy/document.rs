@@ -30,7 +30,7 @@ const STRUCTURE: u32 = 2236;
 #[derive(Debug, Default)]
 pub struct PolicyDocument {
     /// Rules of the phases in [`PolicyPhase::ALL`].
-    pub phases: [Vec<RuleEntry>; 3],
+    pub phases: [Vec<RuleEntry>; PolicyPhase::ALL.len()],
 }
 
 /// A rule. It applies if all of its expressions are true.
@@ -120,16 +120,13 @@ impl DocumentReader<'_> {
                 return policy;
             }
         };
-        let mut given: [Option<String>; 3] = Default::default();
+        let mut given: [Option<String>; PolicyPhase::ALL.len()] = Default::default();
         for (key, value) in root {
             let key = key_text(key).unwrap_or_default();
             let path = [PathSegment::Key(key.clone())];
             let Some(phase) = self.phase(&key) else {
                 let known = PolicyPhase::ALL.map(PolicyPhase::key).join(", ");
-                let reason = match key == "on_event_stream_message" {
-                    true => "this edge does not support rules for events.".to_owned(),
-                    false => format!("is not a phase; use {known}."),
-                };
+                let reason = format!("is not a phase; use {known}.");
                 self.fault(STRUCTURE, &path, EntryPart::Key, reason);
                 continue;
             };
@@ -462,7 +459,6 @@ on_http_response:
         ("on_http_request: [", 2236, "", Some(2)),
         ("- a", 2236, "", Some(1)),
         ("on_http_reqest: []", 2236, "on_http_reqest", Some(1)),
-        ("on_event_stream_message: []", 2236, "on_event_stream_message", Some(1)),
         ("on_http_request: {a: b}", 2236, "on_http_request", Some(1)),
         ("on_http_request:\n  - 5", 2236, "on_http_request[0]", Some(2)),
         ("on_http_request:\n- name: x", 2206, "on_http_request[0]", Some(2)),

@@ -18,6 +18,8 @@ pub mod phases;
 pub mod rate_limit;
 pub mod reader;
 pub mod replace;
+pub mod replace_stream;
+pub mod replacement_text;
 pub mod rewrite;
 pub mod rule;
 pub mod text;

@@ -5,11 +5,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::rate_limit::RateTable;
 use super::vars::PolicyVars;
 use crate::edge::actions::action::{Reply, RequestInfo};
 use crate::edge::actions::edits::HeaderEdits;
 use crate::edge::actions::response::{ResponseAction, ResponseHead};
 use crate::edge::agents::address::Protocol;
+use crate::edge::restrictions::IpRules;
+use crate::proto::secret::Secret;
 use crate::time::Instant;
 
 /// Result of the TLS handshake of a visitor at this edge.
@@ -87,6 +90,18 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
         protocol: Protocol,
         url: &str,
     ) -> Result<(), InternalFault>;
+
+    /// Returns the networks of IP policies; `None` if one of the policies does not exist.
+    fn ip_rules(&self, policies: &[String]) -> Option<IpRules>;
+
+    /// Returns the certificate of a CA as PEM; `None` if it does not exist.
+    fn certificate_authority(&self, id: &str) -> Option<String>;
+
+    /// Returns the value of a secret; `None` if it does not exist.
+    fn secret(&self, vault: &str, name: &str) -> Option<Secret>;
+
+    /// Returns the counters of `rate-limit`.
+    fn rates(&self) -> Arc<RateTable>;
 }
 
 /// Input of all phases.

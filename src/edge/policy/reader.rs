@@ -43,6 +43,8 @@ pub struct ConfigReader<'a> {
     pub phase: PolicyPhase,
     /// What the configuration may depend on.
     pub environment: PolicyEnvironment<'a>,
+    /// Whether the rule has expressions.
+    pub is_conditional: bool,
     map: &'a Mapping,
     path: Vec<PathSegment>,
     faults: &'a FaultList<'a>,
@@ -57,7 +59,7 @@ impl<'a> ConfigReader<'a> {
         path: Vec<PathSegment>,
         faults: &'a FaultList<'a>,
     ) -> Self {
-        ConfigReader { phase, environment, map, path, faults }
+        ConfigReader { phase, environment, is_conditional: false, map, path, faults }
     }
 
     /// Adds a fault of the value of `key`. `reason` is a sentence that continues the path, as
@@ -262,6 +264,31 @@ impl<'a> ConfigReader<'a> {
             }
         }
         texts
+    }
+
+    /// Returns the expressions of a list with at most `most` entries. The value of each becomes
+    /// a text.
+    pub fn expressions(&self, key: &str, most: usize) -> Vec<InterpolatedText> {
+        let mut texts = Vec::new();
+        for (value, path) in self.items(key, most) {
+            match key_text(value) {
+                Some(text) => texts.extend(self.compile_text(&format!("${{{text}}}"), &path)),
+                None => self.faults.add(2204, &path, EntryPart::Value, "must be an expression."),
+            }
+        }
+        texts
+    }
+
+    /// Adds a fault if the value of a key is an empty list. `needed` continues the path.
+    pub fn not_empty(&self, key: &str, needed: &str) {
+        if self.value(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
+            self.fault(key, 2223, needed);
+        }
+    }
+
+    /// Returns a text with expressions that is a part of the value of a key.
+    pub fn part(&self, key: &str, text: &str) -> Option<InterpolatedText> {
+        self.compile_text(text, &self.at(key))
     }
 
     /// Returns a reader of a mapping in the configuration.

@@ -1,6 +1,9 @@
 //! Replacement of text in bodies by regular expressions: all matches of each expression, one
 //! expression after the other. `regex-lite` takes linear time for each.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use regex_lite::{Captures, Regex, RegexBuilder};
 
 /// Most bytes of one compiled expression.
@@ -32,7 +35,7 @@ pub struct Replacement {
 /// Text with groups of a match: `$1` and `${1}` by number, `$name` and `${name}` by name. `$$`
 /// is a dollar sign. A group that does not exist is empty.
 #[derive(Clone, Debug, Default)]
-pub struct Substitution(Vec<Part>);
+pub struct Substitution(Arc<[Part]>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -54,39 +57,59 @@ pub struct FirstMatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
+/// First of the characters that stand for bytes that are not UTF-8. The text of a visitor has
+/// none of them: see [`text_of_bytes`].
+const FIRST_BYTE_CHAR: char = '\u{10ff00}';
+
+/// Returns bytes as a text, which [`bytes_of_text`] turns back. A byte that is not UTF-8 becomes
+/// a character of its own, and so do the bytes of the characters that are used for this.
+pub fn text_of_bytes(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains(|c| c >= FIRST_BYTE_CHAR) => return Cow::Borrowed(text),
+        _ => {}
+    }
+    let mut text = String::with_capacity(bytes.len() + 64);
+    // Below the last character.
+    let stand_in = |byte: &u8| char::from_u32(u32::from(FIRST_BYTE_CHAR) + u32::from(*byte));
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c < FIRST_BYTE_CHAR {
+                true => text.push(c),
+                false => {
+                    text.extend(c.encode_utf8(&mut [0; 4]).as_bytes().iter().filter_map(stand_in))
+                }
+            }
+        }
+        text.extend(chunk.invalid().iter().filter_map(stand_in));
+    }
+    Cow::Owned(text)
+}
+
+/// Returns the bytes of a text.
+pub fn bytes_of_text(text: &str) -> Cow<'_, [u8]> {
+    if !text.contains(|c| c >= FIRST_BYTE_CHAR) {
+        return Cow::Borrowed(text.as_bytes());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in text.chars() {
+        match u32::from(c).checked_sub(u32::from(FIRST_BYTE_CHAR)).map(u8::try_from) {
+            Some(Ok(byte)) => bytes.push(byte),
+            _ => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    Cow::Owned(bytes)
+}
+
 /// Applies the replacements to a body. `None`: nothing matched. Bytes that are not UTF-8 stay as
-/// they are, and end a match. Adds the first match of each replacement to `matches`.
+/// they are. Adds the first match of each replacement to `matches`.
 pub fn replace_bytes(
     body: &[u8],
     replacements: &[Replacement],
     limit: usize,
     matches: &mut Vec<FirstMatch>,
 ) -> Result<Option<Vec<u8>>, TooLong> {
-    if let Ok(text) = std::str::from_utf8(body) {
-        let changed = replace_text(text, replacements, limit, matches)?;
-        return Ok(changed.map(String::into_bytes));
-    }
-    let mut out = Vec::new();
-    let mut changed = false;
-    for chunk in body.utf8_chunks() {
-        let mut found = Vec::new();
-        let new = replace_text(chunk.valid(), replacements, limit, &mut found)?;
-        let is_new = |m: &FirstMatch| matches.iter().all(|o| o.replacement != m.replacement);
-        found.retain(is_new);
-        matches.append(&mut found);
-        match new {
-            Some(new) => {
-                changed = true;
-                out.extend_from_slice(new.as_bytes());
-            }
-            None => out.extend_from_slice(chunk.valid().as_bytes()),
-        }
-        out.extend_from_slice(chunk.invalid());
-        if out.len() > limit {
-            return Err(TooLong);
-        }
-    }
-    Ok(changed.then_some(out))
+    let changed = replace_text(&text_of_bytes(body), replacements, limit, matches)?;
+    Ok(changed.map(|text| bytes_of_text(&text).into_owned()))
 }
 
 /// Applies the replacements to a text. `None`: nothing matched. Adds the first match of each
@@ -164,12 +187,17 @@ impl Substitution {
         if !literal.is_empty() {
             parts.push(Part::Text(literal));
         }
-        Substitution(parts)
+        Substitution(parts.into())
     }
 
     /// Appends the new text of a match. No more than `limit` bytes are in `out` then.
-    fn expand(&self, groups: &Captures<'_>, out: &mut String, limit: usize) -> Result<(), TooLong> {
-        for part in &self.0 {
+    pub(super) fn expand(
+        &self,
+        groups: &Captures<'_>,
+        out: &mut String,
+        limit: usize,
+    ) -> Result<(), TooLong> {
+        for part in &*self.0 {
             let text = match part {
                 Part::Text(text) => text,
                 Part::Number(number) => groups.get(*number).map_or("", |group| group.as_str()),
@@ -236,6 +264,16 @@ mod tests {
             b"\xff x \xfe x"
         );
         assert_eq!(bytes(b"\xff\xfe", &[("secret", "x")]), None);
+    }
+
+    #[test]
+    fn any_bytes_come_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        let odd =
+            ["\u{10ffff}".as_bytes(), "\u{10ff80}a\u{10feff}".as_bytes(), b"\xf4\x8f"].concat();
+        for bytes in [&all, &odd] {
+            assert_eq!(bytes_of_text(&text_of_bytes(bytes)), bytes.as_slice());
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use super::action::{PolicyAction, PolicyFlow};
 use super::catalog::PolicyPhase;
 use super::expression::{EvalBudget, EvalError, Expression};
 use super::phases::{ConnectPhase, PhaseState, PolicyServices, RequestPhase, ResponsePhase, Scope};
+use super::vars::PolicyVars;
 use crate::edge::actions::action::ActionError;
+use crate::edge::actions::tls::TlsOptions;
 use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::sys::sync::Mutex;
@@ -66,7 +68,7 @@ impl CompiledRule {
 #[derive(Debug)]
 pub struct CompiledPolicy {
     /// Rules of the phases in [`PolicyPhase::ALL`].
-    pub phases: [Vec<CompiledRule>; 3],
+    pub phases: [Vec<CompiledRule>; PolicyPhase::ALL.len()],
     /// What actions use of the edge.
     pub services: Arc<dyn PolicyServices>,
 }
@@ -106,6 +108,12 @@ impl CompiledPolicy {
         at.map_or(&[], |at| &self.phases[at])
     }
 
+    /// Returns what the policy changes in the TLS handshakes of visitors.
+    pub fn tls(&self) -> Option<&Arc<TlsOptions>> {
+        let rules = self.rules(PolicyPhase::TcpConnect);
+        rules.iter().flat_map(|rule| &rule.actions).find_map(|action| action.tls())
+    }
+
     /// Runs the rules for a connection.
     pub fn connect(&self, phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
         run(self.rules(PolicyPhase::TcpConnect), phase)
@@ -116,9 +124,30 @@ impl CompiledPolicy {
         run(self.rules(PolicyPhase::HttpRequest), phase)
     }
 
-    /// Runs the rules for a response.
+    /// Returns whether responses meet rules.
+    pub fn has_response_rules(&self) -> bool {
+        self.has(PolicyPhase::HttpResponse) || self.has(PolicyPhase::EventStreamMessage)
+    }
+
+    /// Returns whether an action may change the bodies of responses.
+    pub fn changes_bodies(&self) -> bool {
+        let rules = self.rules(PolicyPhase::HttpResponse);
+        let events = self.rules(PolicyPhase::EventStreamMessage);
+        rules.iter().chain(events).flat_map(|rule| &rule.actions).any(|a| a.changes_bodies())
+    }
+
+    /// Runs the rules for a response, then those for its events.
     pub fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
-        run(self.rules(PolicyPhase::HttpResponse), phase)
+        match run(self.rules(PolicyPhase::HttpResponse), phase)? {
+            PolicyFlow::Continue => {}
+            end => return Ok(end),
+        }
+        let rules = self.rules(PolicyPhase::EventStreamMessage);
+        if rules.is_empty() || !phase.head.is_event_stream() {
+            return Ok(PolicyFlow::Continue);
+        }
+        phase.vars = PolicyVars::default();
+        run(rules, phase)
     }
 }
 

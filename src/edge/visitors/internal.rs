@@ -7,12 +7,17 @@ use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::edge::Edge;
+use crate::edge::accounts::merge;
 use crate::edge::actions::ConnectDecision;
 use crate::edge::agents::address::{InternalAddress, Protocol};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices, TlsDetails};
+use crate::edge::policy::rate_limit::RateTable;
 use crate::edge::policy::visit::PolicyVisit;
+use crate::edge::restrictions::IpRules;
+use crate::edge::store::ObjectKind;
 use crate::event;
+use crate::proto::secret::Secret;
 use crate::sys;
 
 /// Endpoints that one visitor passes, the first included.
@@ -48,6 +53,28 @@ impl PolicyServices for EdgeServices {
             .upgrade()
             .ok_or_else(|| InternalFault { code: 724, text: "The edge is stopping.".to_owned() })?;
         find(&edge, account, protocol, url).map(drop)
+    }
+
+    fn ip_rules(&self, policies: &[String]) -> Option<IpRules> {
+        let table = self.edge.upgrade()?.accounts.table();
+        let exists = |id: &String| table.find(ObjectKind::IpPolicy, id).is_some();
+        policies.iter().all(exists).then(|| merge::ip_rules(&table, policies))
+    }
+
+    fn certificate_authority(&self, id: &str) -> Option<String> {
+        let table = self.edge.upgrade()?.accounts.table();
+        let authority = table.find(ObjectKind::CertificateAuthority, id)?;
+        Some(authority.text(merge::CA_PEM).to_owned())
+    }
+
+    fn secret(&self, vault: &str, name: &str) -> Option<Secret> {
+        let edge = self.edge.upgrade()?;
+        merge::secret(&edge.accounts.table(), &edge.key, vault, name)
+    }
+
+    fn rates(&self) -> Arc<RateTable> {
+        // An edge that stops has no visitors any more.
+        self.edge.upgrade().map_or_else(RateTable::new, |edge| Arc::clone(&edge.rates))
     }
 }
 

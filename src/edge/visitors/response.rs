@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::websocket;
-use crate::edge::actions::body_encoder::{BodyEncoder, Coding};
+use crate::edge::actions::body_encoder::BodyEncoder;
+use crate::edge::actions::body_transform::{
+    BodyTransform, TransformError, finish_through, write_through,
+};
 use crate::edge::actions::response::{ResponseBody, ResponseFlow, ResponseHead, ResponsePlan};
 use crate::edge::actions::{ActionError, Reply};
 use crate::http1::chunked::ChunkedDecoder;
@@ -71,7 +74,7 @@ enum ResponseState {
     Chunked(ChunkedDecoder),
     /// Decoded for an HTTP/1.0 visitor (RFC 9112 7).
     Decoded(ChunkedDecoder),
-    /// Encoded on the way, in chunks.
+    /// Changed and encoded on the way.
     Encoded(Box<EncodedBody>),
     UntilEnd,
     Tunnel,
@@ -83,10 +86,11 @@ enum ResponseState {
     ActionFailed,
 }
 
-/// Body that gets a content coding.
+/// Body that is changed, or gets a content coding.
 #[derive(Debug)]
 struct EncodedBody {
     input: EncodedInput,
+    transforms: Vec<Box<dyn BodyTransform>>,
     encoder: BodyEncoder,
 }
 
@@ -126,11 +130,12 @@ impl EncodedBody {
         input: &[u8],
         emit: &mut dyn FnMut(&[u8]),
     ) -> Result<(usize, bool), BodyError> {
-        let encoder = &mut self.encoder;
+        let (transforms, encoder) = (&mut self.transforms, &mut self.encoder);
         let mut written = Ok(());
         let mut write = |piece: &[u8]| {
             if written.is_ok() {
-                written = encoder.write(piece, emit);
+                written =
+                    encode_changed(encoder, emit, |emit| write_through(transforms, piece, emit));
             }
         };
         let taken = match &mut self.input {
@@ -150,9 +155,31 @@ impl EncodedBody {
                 (input.len(), false)
             }
         };
-        written.and_then(|()| encoder.flush(emit)).map_err(|_| BodyError::NotEncoded)?;
+        let flushed = written.and_then(|()| encoder.flush(emit).map_err(|_| TransformError));
+        flushed.map_err(|TransformError| BodyError::NotEncoded)?;
         Ok(taken)
     }
+
+    /// Ends the body.
+    fn finish(mut self, emit: &mut dyn FnMut(&[u8])) -> Result<(), TransformError> {
+        encode_changed(&mut self.encoder, emit, |emit| finish_through(&mut self.transforms, emit))?;
+        self.encoder.finish(emit).map_err(|_| TransformError)
+    }
+}
+
+/// Encodes what `change` emits.
+fn encode_changed(
+    encoder: &mut BodyEncoder,
+    emit: &mut dyn FnMut(&[u8]),
+    change: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), TransformError>,
+) -> Result<(), TransformError> {
+    let mut encoded = Ok(());
+    change(&mut |bytes| {
+        if encoded.is_ok() {
+            encoded = encoder.write(bytes, emit);
+        }
+    })?;
+    encoded.map_err(|_| TransformError)
 }
 
 /// Filter for the consecutive responses of one stream.
@@ -352,7 +379,7 @@ impl ResponseFilter {
     fn finish_encoded(&mut self, emit: &mut dyn FnMut(&[u8])) -> bool {
         let state = std::mem::replace(&mut self.state, ResponseState::Done);
         let ResponseState::Encoded(body) = state else { return true };
-        let finished = body.encoder.finish(emit).is_ok();
+        let finished = body.finish(emit).is_ok();
         if !finished {
             self.state = ResponseState::ActionFailed;
         }
@@ -502,13 +529,13 @@ impl ResponseFilter {
 
         let plan = self.context.plan.clone().filter(|_| !interim);
         let mut edited = plan.as_ref().map(|_| {
-            let plain = self.context.is_http10 || framing.is_encoded();
             ResponseHead::new(
                 status,
                 match body {
                     _ if self.context.head_only => ResponseBody::HeadOnly,
                     BodyFraming::Tunnel | BodyFraming::None => ResponseBody::None,
-                    _ if plain => ResponseBody::Plain,
+                    _ if framing.is_encoded() => ResponseBody::Opaque,
+                    _ if self.context.is_http10 => ResponseBody::Plain,
                     _ => ResponseBody::Encodable,
                 },
             )
@@ -556,13 +583,14 @@ impl ResponseFilter {
                 ResponseFlow::Close => return Err(HeadError::Closed),
             }
             head.iter().for_each(|(name, value)| line(out, name, value));
-            if let Some(coding) = head.coding
-                && head.body == ResponseBody::Encodable
-            {
-                self.state =
-                    encode(coding, std::mem::replace(&mut self.state, ResponseState::Done));
-                line(out, b"Transfer-Encoding", b"chunked");
-                encoded = true;
+            if let Some(encoder) = encoder_of(&head) {
+                encoded = encoder.is_chunked();
+                match encoded {
+                    true => line(out, b"Transfer-Encoding", b"chunked"),
+                    false => self.keeps_visitor_open = false,
+                }
+                let state = std::mem::replace(&mut self.state, ResponseState::Done);
+                self.state = encode(encoder, head.transforms, state);
             }
         }
         if !encoded
@@ -586,15 +614,33 @@ impl ResponseFilter {
     }
 }
 
-/// Returns the state of a body that gets a coding. `state` finds the end of the body.
-fn encode(coding: Coding, state: ResponseState) -> ResponseState {
+/// Returns the encoder of a body that actions have changed; `None` if it passes.
+fn encoder_of(head: &ResponseHead<'_>) -> Option<BodyEncoder> {
+    let changes = !head.transforms.is_empty();
+    match head.body {
+        ResponseBody::Encodable if changes || head.coding.is_some() => {
+            Some(BodyEncoder::new(head.coding))
+        }
+        ResponseBody::Plain if changes => Some(BodyEncoder::until_close()),
+        _ => None,
+    }
+}
+
+/// Returns the state of a body that is changed. `state` finds the end of the body.
+fn encode(
+    encoder: BodyEncoder,
+    transforms: Vec<Box<dyn BodyTransform>>,
+    state: ResponseState,
+) -> ResponseState {
     let input = match state {
         ResponseState::Length(left) => EncodedInput::Length(left),
-        ResponseState::Chunked(decoder) => EncodedInput::Chunked(decoder),
+        ResponseState::Chunked(decoder) | ResponseState::Decoded(decoder) => {
+            EncodedInput::Chunked(decoder)
+        }
         ResponseState::UntilEnd => EncodedInput::UntilEnd,
         other => return other,
     };
-    ResponseState::Encoded(Box::new(EncodedBody { input, encoder: BodyEncoder::new(coding) }))
+    ResponseState::Encoded(Box::new(EncodedBody { input, transforms, encoder }))
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -23,6 +23,9 @@ use crate::proto::base64;
 /// Longest body whose signature is checked.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// Number of the error code of a request without a valid signature.
+pub const INVALID_SIGNATURE: u32 = 3204;
+
 /// Checks the signature of each request.
 pub struct WebhookVerification {
     provider: &'static Provider,
@@ -116,7 +119,7 @@ impl WebhookVerification {
         );
         let status =
             if self.provider.challenge == Some(Challenge::EmptyEvents) { 401 } else { 403 };
-        Reply::new(status, 3204, text)
+        Reply::new(status, INVALID_SIGNATURE, text)
     }
 }
 

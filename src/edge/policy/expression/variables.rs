@@ -58,7 +58,9 @@ impl PhaseSet {
         match self {
             PhaseSet::Any => true,
             PhaseSet::Http => phase != PolicyPhase::TcpConnect,
-            PhaseSet::Response => phase == PolicyPhase::HttpResponse,
+            PhaseSet::Response => {
+                matches!(phase, PolicyPhase::HttpResponse | PolicyPhase::EventStreamMessage)
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Map, Value, json};
 
-use crate::edge::accounts::merge::{CERTIFICATE_PEM, DOMAIN_CERTIFICATE};
+use crate::edge::accounts::merge::{CA_PEM, CERTIFICATE_PEM, DOMAIN_CERTIFICATE};
 use crate::edge::accounts::table::ObjectTable;
 use crate::edge::certificates;
 use crate::edge::rest::body::{FieldRule, FieldType, FieldUse, MAX_PEM_BYTES};
@@ -23,7 +23,6 @@ use crate::edge::x509_details::{self, CertificateDetails};
 pub const CERTIFICATES_PATH: &str = "tls_certificates";
 
 const PRIVATE_KEY: &str = "private_key_pem";
-const CA_PEM: &str = "ca_pem";
 const PEM: FieldType = FieldType::Text(MAX_PEM_BYTES);
 
 /// Certificates with keys.

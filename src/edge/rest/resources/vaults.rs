@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::edge::accounts::merge;
 use crate::edge::accounts::table::ObjectTable;
 use crate::edge::rest::body::{FieldRule, FieldUse};
 use crate::edge::rest::context::{ApiContext, timestamp};
@@ -192,7 +193,7 @@ fn seal(context: &ApiContext<'_>, _: &ObjectTable, draft: &mut Draft) -> Result<
         return Err(ApiError::invalid("The field 'name' is missing."));
     }
     // Unique within its vault.
-    draft.object.name = Some(format!("{}/{name}", draft.object.text(VAULT_ID)));
+    draft.object.name = Some(merge::secret_name(draft.object.text(VAULT_ID), name));
     sign(context, draft);
     Ok(())
 }

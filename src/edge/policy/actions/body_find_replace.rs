@@ -1,0 +1,94 @@
+//! `request-body-find-replace` and `response-body-find-replace`: replace text in bodies. The body
+//! of a request is read whole, that of a response is changed while it passes.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::edge::actions::action::{ActionError, Reply};
+use crate::edge::policy::action::{PolicyAction, PolicyFlow};
+use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase, Scope, body_too_long};
+use crate::edge::policy::reader::ConfigReader;
+use crate::edge::policy::replace::{FirstMatch, Replacement, TooLong, replace_bytes};
+use crate::edge::policy::replace_stream::ReplaceStream;
+use crate::edge::policy::replacement_text::ReplacementText;
+
+/// Replacements of one action.
+pub(super) const MAX_REPLACEMENTS: usize = 10;
+
+/// Longest body of a request, before and after the replacement.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug)]
+struct BodyFindReplace {
+    replacements: Vec<ReplacementText>,
+}
+
+pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
+    const KEY: &str = "replacements";
+    config.known_keys(&[KEY]);
+    if !config.require(KEY) {
+        return None;
+    }
+    let entries = config.children(KEY, MAX_REPLACEMENTS);
+    config.not_empty(KEY, "needs at least one replacement.");
+    if entries.is_empty() {
+        return None;
+    }
+    let read = |entry: &ConfigReader<'_>| {
+        entry.known_keys(&["from", "to"]);
+        ReplacementText::read(entry)
+    };
+    let replacements = entries.iter().map(read).collect::<Option<_>>()?;
+    Some(Arc::new(BodyFindReplace { replacements }))
+}
+
+/// Returns the matches as the variables of an action.
+pub(super) fn result(matches: &[FirstMatch]) -> Value {
+    let one =
+        |m: &FirstMatch| json!({ "replacement_index": m.replacement, "matched_content": m.text });
+    json!({ "replacements": matches.iter().map(one).collect::<Vec<_>>() })
+}
+
+impl BodyFindReplace {
+    fn resolve(&self, scope: &Scope<'_>) -> Result<Vec<Replacement>, ActionError> {
+        self.replacements.iter().map(|text| text.resolve(scope)).collect()
+    }
+}
+
+impl PolicyAction for BodyFindReplace {
+    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        let replacements = self.resolve(&phase.scope())?;
+        let mut codings = phase.request.fields.values("content-encoding");
+        if codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
+            // The text is not readable, and must not pass unchanged.
+            let text = "This endpoint does not accept bodies with a content coding.";
+            return Ok(PolicyFlow::Respond(Reply::new(415, 0, text)));
+        }
+        let body = match phase.body(MAX_BODY_BYTES) {
+            Ok(body) => body,
+            Err(reply) => return Ok(PolicyFlow::Respond(reply)),
+        };
+        let mut matches = Vec::new();
+        let changed = match replace_bytes(body, &replacements, MAX_BODY_BYTES, &mut matches) {
+            Ok(changed) => changed,
+            Err(TooLong) => return Ok(PolicyFlow::Respond(body_too_long(MAX_BODY_BYTES))),
+        };
+        if let Some(changed) = changed {
+            phase.edits.set_body(changed);
+        }
+        phase.vars_mut().set_result("request_body_find_replace", result(&matches));
+        Ok(PolicyFlow::Continue)
+    }
+
+    fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        let replacements = self.resolve(&phase.scope())?;
+        let stream = ReplaceStream::new(replacements);
+        phase.head.change_body(Box::new(stream))?;
+        Ok(PolicyFlow::Continue)
+    }
+
+    fn changes_bodies(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,30 @@
+//! `close-connection`: closes the visitor's connection without a response.
+
+use std::sync::Arc;
+
+use crate::edge::actions::action::ActionError;
+use crate::edge::policy::action::{PolicyAction, PolicyFlow};
+use crate::edge::policy::phases::{ConnectPhase, RequestPhase, ResponsePhase};
+use crate::edge::policy::reader::ConfigReader;
+
+#[derive(Debug)]
+struct CloseConnection;
+
+pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
+    config.known_keys(&[]);
+    Some(Arc::new(CloseConnection))
+}
+
+impl PolicyAction for CloseConnection {
+    fn connect(&self, _: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        Ok(PolicyFlow::Close)
+    }
+
+    fn request(&self, _: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        Ok(PolicyFlow::Close)
+    }
+
+    fn response(&self, _: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        Ok(PolicyFlow::Close)
+    }
+}

@@ -1,0 +1,527 @@
+//! The actions behind [`compile_action`](super::compile_action), as rules of small policies: what
+//! Bind refuses, and what requests, responses and connections meet.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::cidr::Cidr;
+use crate::edge::actions::action::tests::with_body;
+use crate::edge::actions::action::{ActionError, Reply};
+use crate::edge::actions::body_transform::{finish_through, write_through};
+use crate::edge::actions::edits::HeaderEdits;
+use crate::edge::actions::response::{ResponseBody, ResponseHead};
+use crate::edge::agents::address::Protocol;
+use crate::edge::policy::action::PolicyFlow;
+use crate::edge::policy::compile::compile;
+use crate::edge::policy::fault::PolicyFault;
+use crate::edge::policy::phases::{
+    BodySource, ConnectPhase, ConnectionInfo, EndpointInfo, InternalFault, PolicyInput,
+    PolicyServices, RequestPhase, ResponsePhase, body_too_long,
+};
+use crate::edge::policy::rate_limit::RateTable;
+use crate::edge::policy::reader::PolicyEnvironment;
+use crate::edge::policy::rule::CompiledPolicy;
+use crate::edge::restrictions::IpRules;
+use crate::proto::base64;
+use crate::proto::secret::Secret;
+use crate::time::Instant;
+
+/// An edge with the IP policy `ipp_office`.
+#[derive(Debug)]
+struct FakeEdge {
+    rates: Arc<RateTable>,
+}
+
+impl PolicyServices for FakeEdge {
+    fn check_internal(&self, _: &str, _: Protocol, _: &str) -> Result<(), InternalFault> {
+        Err(InternalFault { code: 3200, text: String::new() })
+    }
+
+    fn ip_rules(&self, policies: &[String]) -> Option<IpRules> {
+        let list = |text: &str| vec![Cidr::parse(text).unwrap()];
+        let rules = IpRules { allow: list("192.0.2.0/24"), deny: list("192.0.2.128/25") };
+        policies.iter().all(|id| id == "ipp_office").then_some(rules)
+    }
+
+    fn certificate_authority(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn secret(&self, _: &str, _: &str) -> Option<Secret> {
+        None
+    }
+
+    fn rates(&self) -> Arc<RateTable> {
+        Arc::clone(&self.rates)
+    }
+}
+
+/// A body that arrives whole.
+struct Body<'a>(&'a [u8]);
+
+impl BodySource for Body<'_> {
+    fn read(&mut self, limit: usize) -> Result<Vec<u8>, Reply> {
+        match self.0.len() <= limit {
+            true => Ok(self.0.to_vec()),
+            false => Err(body_too_long(limit)),
+        }
+    }
+}
+
+fn try_policy(protocol: Protocol, text: &str) -> Result<CompiledPolicy, Vec<PolicyFault>> {
+    let services: Arc<dyn PolicyServices> = Arc::new(FakeEdge { rates: RateTable::new() });
+    let environment =
+        PolicyEnvironment { account: "cr_1", protocol, is_internal: false, services: &services };
+    compile(text, environment)
+}
+
+/// One action in a phase, its configuration as JSON.
+fn policy(phase: &str, action: &str, config: Value) -> CompiledPolicy {
+    let text = document(phase, action, &config);
+    try_policy(Protocol::Http, &text).unwrap_or_else(|faults| panic!("{config}: {faults:?}"))
+}
+
+fn document(phase: &str, action: &str, config: &Value) -> String {
+    json!({ phase: [{ "actions": [{ "type": action, "config": config }] }] }).to_string()
+}
+
+fn input<'a>(policy: &'a CompiledPolicy, client: &str, seconds: u64) -> PolicyInput<'a> {
+    PolicyInput {
+        connection: ConnectionInfo {
+            client: format!("{client}:5000").parse().unwrap(),
+            server: "198.51.100.1:443".parse().unwrap(),
+            tls: true,
+            server_name: None,
+        },
+        endpoint: EndpointInfo {
+            id: "ep_1",
+            url: "https://a.example",
+            account: "cr_1",
+            protocol: Protocol::Http,
+        },
+        services: &*policy.services,
+        now: Instant::from_micros(seconds * 1_000_000),
+        unix_seconds: seconds,
+    }
+}
+
+/// What became of a request.
+struct Outcome {
+    flow: Result<PolicyFlow, ActionError>,
+    edits: HeaderEdits,
+    /// `actions.ngrok`.
+    results: Value,
+}
+
+impl Outcome {
+    /// Returns the response of the policy.
+    fn reply(self) -> Reply {
+        match self.flow {
+            Ok(PolicyFlow::Respond(reply)) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn status(self) -> u16 {
+        match &self.flow {
+            Ok(PolicyFlow::Continue) => 0,
+            Err(_) => 500,
+            _ => self.reply().status,
+        }
+    }
+}
+
+fn request(policy: &CompiledPolicy, head: &str, body: &[u8]) -> Outcome {
+    request_at(policy, head, body, 1000)
+}
+
+fn request_at(policy: &CompiledPolicy, head: &str, body: &[u8], seconds: u64) -> Outcome {
+    with_body(&format!("{head}\r\n"), b"", |info| {
+        let mut edits = HeaderEdits::default();
+        let mut source = Body(body);
+        let input = input(policy, "192.0.2.7", seconds);
+        let mut phase = RequestPhase::new(input, *info, &mut edits, &mut source);
+        let flow = policy.request(&mut phase);
+        let results = phase.vars.results().clone().into();
+        Outcome { flow, edits, results }
+    })
+}
+
+/// What became of a response.
+struct ResponseOutcome {
+    flow: Result<PolicyFlow, ActionError>,
+    fields: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// `actions.ngrok`.
+    results: Value,
+}
+
+/// Runs the response phase, then the body.
+fn response(
+    policy: &CompiledPolicy,
+    request: &str,
+    fields: &[(&'static str, &'static str)],
+    body: &[u8],
+) -> ResponseOutcome {
+    with_body(&format!("{request}\r\n"), b"", |info| {
+        let mut head = ResponseHead::new(200, ResponseBody::Encodable);
+        fields.iter().for_each(|(name, value)| head.push(name.as_bytes(), value.as_bytes()));
+        let mut phase = ResponsePhase::new(input(policy, "192.0.2.7", 1000), *info, &mut head);
+        let flow = policy.response(&mut phase);
+        let results = phase.vars.results().clone().into();
+        let mut out = Vec::new();
+        let mut transforms = std::mem::take(&mut head.transforms);
+        for piece in body.chunks(3) {
+            write_through(&mut transforms, piece, &mut |b| out.extend_from_slice(b)).unwrap();
+        }
+        finish_through(&mut transforms, &mut |b| out.extend_from_slice(b)).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let fields = head.iter().map(|(name, value)| (text(name), text(value))).collect();
+        ResponseOutcome { flow, fields, body: out, results }
+    })
+}
+
+const GET: &str = "GET /a/1?x=2 HTTP/1.1\r\nHost: a.example\r\n";
+
+fn with_lines(lines: &str) -> String {
+    format!("{GET}{lines}")
+}
+
+/// Faults of actions in the request phase: action, configuration, code, and the rest of the path.
+const FAULTS: &[(&str, &str, u32, &str)] = &[
+    ("restrict-ips", r#"{}"#, 2234, ""),
+    ("restrict-ips", r#"{"enforce": true}"#, 2234, ""),
+    ("restrict-ips", r#"{"allow": ["10.0.0.0/33"]}"#, 2217, ".allow"),
+    ("restrict-ips", r#"{"ip_policies": ["ipp_other"]}"#, 2216, ".ip_policies"),
+    ("restrict-ips", r#"{"allow": ["::1"], "enforce": "x"}"#, 2204, ".enforce"),
+    ("restrict-ips", r#"{"allow": ["::1"], "other": 1}"#, 2203, ".other"),
+    ("basic-auth", r#"{}"#, 2234, ""),
+    ("basic-auth", r#"{"credentials": []}"#, 2223, ".credentials"),
+    ("basic-auth", r#"{"credentials": [1,2,3,4,5,6,7,8,9,10,11]}"#, 2218, ".credentials"),
+    ("basic-auth", r#"{"credentials": ["secret99"]}"#, 2257, ".credentials"),
+    ("basic-auth", r#"{"credentials": [":secret99"]}"#, 2257, ".credentials"),
+    ("basic-auth", r#"{"credentials": ["u:secret9"]}"#, 2258, ".credentials"),
+    ("basic-auth", r#"{"credentials": ["u:secret99"], "realm": "é"}"#, 2221, ".realm"),
+    ("basic-auth", r#"{"credentials": ["u:secret99"], "realm": "\""}"#, 2221, ".realm"),
+    ("redirect", r#"{"from": "a"}"#, 2234, ""),
+    ("redirect", r#"{"from": "(", "to": "/"}"#, 2261, ".from"),
+    ("redirect", r#"{"to": "/", "status_code": 200}"#, 2215, ".status_code"),
+    ("redirect", r#"{"to": "/", "headers": {"location": "x"}}"#, 2219, ".headers.location"),
+    ("redirect", r#"{"to": "/", "headers": {"a": "b\n"}}"#, 2211, ".headers.a"),
+    ("url-rewrite", r#"{}"#, 2234, ""),
+    ("url-rewrite", r#"{"from": "((a{50}){50}){50}", "to": "/"}"#, 2261, ".from"),
+    ("circuit-breaker", r#"{"error_threshold": 1.1}"#, 2215, ".error_threshold"),
+    ("circuit-breaker", r#"{"volume_threshold": 0}"#, 2215, ".volume_threshold"),
+    ("circuit-breaker", r#"{"window_duration": "121s"}"#, 2225, ".window_duration"),
+    ("circuit-breaker", r#"{"tripped_duration": "500ms"}"#, 2225, ".tripped_duration"),
+    ("circuit-breaker", r#"{"num_buckets": 11}"#, 2215, ".num_buckets"),
+    ("close-connection", r#"{"x": 1}"#, 2203, ".x"),
+    ("verify-webhook", r#"{"provider": "github"}"#, 2234, ""),
+    ("verify-webhook", r#"{"provider": "acme", "secret": "s"}"#, 2222, ".provider"),
+    ("verify-webhook", r#"{"provider": "sns", "secret": "s"}"#, 2222, ".provider"),
+    ("verify-webhook", r#"{"provider": "svix", "secret": "secret99!"}"#, 2204, ".secret"),
+    ("request-body-find-replace", r#"{}"#, 2234, ""),
+    ("request-body-find-replace", r#"{"replacements": []}"#, 2223, ".replacements"),
+    ("request-body-find-replace", r#"{"replacements": [{"to": "x"}]}"#, 2234, ".replacements[0]"),
+    (
+        "request-body-find-replace",
+        r#"{"replacements": [{"from": "["}]}"#,
+        2261,
+        ".replacements[0].from",
+    ),
+];
+
+/// Faults in other phases, likewise.
+const FAULTS_OF_RESPONSES: &[(&str, &str, &str, u32)] = &[
+    (
+        "on_event_stream_message",
+        "sse-find-replace",
+        r#"{"replacements": [{"field": "id", "from": "a"}]}"#,
+        2222,
+    ),
+    ("on_http_response", "compress-response", r#"{"algorithms": []}"#, 2214),
+    ("on_http_response", "compress-response", r#"{"algorithms": ["zstd"]}"#, 2214),
+    ("on_http_response", "compress-response", r#"{"algorithms": ["compress"]}"#, 2214),
+    ("on_http_response", "compress-response", r#"{"algorithms": ["br", "br"]}"#, 2231),
+    ("on_http_response", "rate-limit", r#"{}"#, 2202),
+    ("on_http_request", "sse-find-replace", r#"{}"#, 2202),
+    ("on_tcp_connect", "terminate-tls", r#"{"min_version": "1.1"}"#, 2222),
+    ("on_tcp_connect", "terminate-tls", r#"{"min_version": "1.3", "max_version": "1.2"}"#, 2215),
+    ("on_tcp_connect", "terminate-tls", r#"{"server_certificate": "x"}"#, 2240),
+    (
+        "on_tcp_connect",
+        "terminate-tls",
+        r#"{"server_certificate": "x", "server_private_key": "y"}"#,
+        2228,
+    ),
+    (
+        "on_tcp_connect",
+        "terminate-tls",
+        r#"{"mutual_tls_certificate_authorities": ["ca_none"]}"#,
+        2204,
+    ),
+    (
+        "on_tcp_connect",
+        "terminate-tls",
+        r#"{"mutual_tls_certificate_authorities": ["no PEM"]}"#,
+        2228,
+    ),
+    (
+        "on_tcp_connect",
+        "terminate-tls",
+        r#"{"mutual_tls_verification_strategy": "require-and-verify"}"#,
+        2240,
+    ),
+];
+
+/// Returns the only fault of a policy with one action.
+fn fault(phase: &str, action: &str, config: &Value) -> PolicyFault {
+    let text = document(phase, action, config);
+    let mut faults = try_policy(Protocol::Http, &text).map(drop).unwrap_err();
+    assert_eq!(faults.len(), 1, "{action} {config}: {faults:?}");
+    faults.remove(0)
+}
+
+#[test]
+fn what_is_wrong_in_a_configuration_is_refused_with_its_code_and_its_place() {
+    for (action, config, code, path) in FAULTS.iter().copied() {
+        let config: Value = serde_json::from_str(config).unwrap();
+        let fault = fault("on_http_request", action, &config);
+        let place = format!("on_http_request[0].actions[0].config{path}");
+        assert_eq!((fault.code, &fault.path), (code, &place), "{action} {config}: {fault}");
+        assert!(!fault.reason.contains("secret99"), "{fault}");
+        assert!(fault.position.is_some_and(|position| position.line == 1));
+    }
+    for (phase, action, config, code) in FAULTS_OF_RESPONSES.iter().copied() {
+        let config: Value = serde_json::from_str(config).unwrap();
+        let fault = fault(phase, action, &config);
+        assert_eq!(fault.code, code, "{action} {config}: {fault}");
+    }
+    let many = json!({ "allow": vec!["::1"; 257] });
+    assert_eq!(fault("on_http_request", "restrict-ips", &many).code, 2218);
+    let many = json!({ "replacements": vec![json!({ "from": "a" }); 11] });
+    assert_eq!(fault("on_http_request", "request-body-find-replace", &many).code, 2218);
+    let long = json!({ "credentials": ["u:secret99"], "realm": "x".repeat(129) });
+    assert_eq!(fault("on_http_request", "basic-auth", &long).code, 2221);
+}
+
+#[test]
+fn tls_is_not_decided_by_expressions_and_not_for_tcp() {
+    let text = "on_tcp_connect: [{expressions: ['true'], actions: [{type: terminate-tls}]}]";
+    let faults = try_policy(Protocol::Http, text).map(drop).unwrap_err();
+    assert!(faults.iter().any(|fault| fault.code == 2204), "{faults:?}");
+    let text = "on_tcp_connect: [{actions: [{type: terminate-tls}]}]";
+    assert!(try_policy(Protocol::Tls, text).unwrap().tls().is_some());
+    let faults = try_policy(Protocol::Tcp, text).map(drop).unwrap_err();
+    assert_eq!(faults[0].code, 2205);
+}
+
+#[test]
+fn addresses_must_be_allowed_and_not_denied() {
+    for (config, client, action, matched) in [
+        (json!({"allow": ["192.0.2.0/24"]}), "192.0.2.7", "allow", "192.0.2.0/24"),
+        (json!({"allow": ["192.0.2.0/24"]}), "198.51.100.1", "deny", ""),
+        (json!({"allow": ["0.0.0.0/0"], "deny": ["192.0.2.7"]}), "192.0.2.7", "deny", "192.0.2.7"),
+        (json!({"deny": ["10.0.0.0/8"]}), "192.0.2.7", "deny", ""),
+        (json!({"ip_policies": ["ipp_office"]}), "192.0.2.7", "allow", "192.0.2.0/24"),
+        (json!({"ip_policies": ["ipp_office"]}), "192.0.2.200", "deny", "192.0.2.128/25"),
+        (
+            json!({"allow": ["0.0.0.0/0"], "ip_policies": ["ipp_office"]}),
+            "192.0.2.200",
+            "deny",
+            "192.0.2.128/25",
+        ),
+    ] {
+        let mut watched = config.clone();
+        watched["enforce"] = json!(false);
+        for (config, enforced) in [(config, true), (watched, false)] {
+            let policy = policy("on_tcp_connect", "restrict-ips", config.clone());
+            let mut phase = ConnectPhase::new(input(&policy, client, 1000));
+            let flow = policy.connect(&mut phase).unwrap();
+            let closes = enforced && action == "deny";
+            let expected = if closes { PolicyFlow::Close } else { PolicyFlow::Continue };
+            assert_eq!(flow, expected, "{config} {client}");
+            let result = json!({ "action": action, "matched_cidr": matched });
+            assert_eq!(phase.vars.results()["restrict_ips"], result, "{config} {client}");
+        }
+    }
+    let policy = policy("on_http_request", "restrict-ips", json!({"allow": ["10.0.0.0/8"]}));
+    let reply = request(&policy, GET, b"").reply();
+    assert_eq!((reply.status, reply.code), (403, 3203));
+}
+
+#[test]
+fn basic_auth_challenges_with_its_realm() {
+    let config = json!({"credentials": ["u:pass:word"], "realm": "the house"});
+    let strict = policy("on_http_request", "basic-auth", config.clone());
+    let reply = request(&strict, GET, b"").reply();
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.fields[0].1, "Basic realm=\"the house\"");
+    let line = |pair: &str| {
+        with_lines(&format!("Authorization: Basic {}\r\n", base64::encode(pair.as_bytes())))
+    };
+    let right = request(&strict, &line("u:pass:word"), b"");
+    assert_eq!(right.flow, Ok(PolicyFlow::Continue));
+    let mut config = config;
+    config["enforce"] = json!(false);
+    let watching = policy("on_http_request", "basic-auth", config);
+    for (head, presented, user, authorized) in [
+        (GET.to_owned(), false, "", false),
+        (line("v:wrong"), true, "v", false),
+        (line("u:pass:word"), true, "u", true),
+    ] {
+        let outcome = request(&watching, &head, b"");
+        assert_eq!(outcome.flow, Ok(PolicyFlow::Continue));
+        let credentials = &outcome.results["basic_auth"]["credentials"];
+        let expected =
+            json!({ "presented": presented, "username": user, "authorized": authorized });
+        assert_eq!(*credentials, expected);
+    }
+}
+
+#[test]
+fn urls_are_rewritten_for_the_upstream() {
+    for (config, target, host) in [
+        (json!({"from": "/a/", "to": "/b/"}), Some("/b/1?x=2"), None),
+        (json!({"from": r"/a/(\d+)\?x=", "to": "/item?id=$1&y="}), Some("/item?id=1&y=2"), None),
+        (json!({"to": "/all"}), Some("/all"), None),
+        (json!({"from": "a.example", "to": "b.example"}), Some("/a/1?x=2"), Some("b.example")),
+        (json!({"from": "/none", "to": "/b"}), None, None),
+        (json!({"from": "/a/1.*", "to": ""}), Some("/"), None),
+    ] {
+        let policy = policy("on_http_request", "url-rewrite", config.clone());
+        let outcome = request(&policy, GET, b"");
+        assert_eq!(outcome.flow, Ok(PolicyFlow::Continue), "{config}");
+        assert_eq!((outcome.edits.target(), outcome.edits.host()), (target, host), "{config}");
+    }
+    let policy = policy("on_http_request", "url-rewrite", json!({"from": "/a/", "to": "/b/"}));
+    let result = request(&policy, GET, b"").results;
+    let expected = json!({ "matches": ["/a/"], "url": "http://a.example/b/1?x=2" });
+    assert_eq!(result["url_rewrite"], expected);
+    let star = "OPTIONS * HTTP/1.1\r\nHost: a\r\n";
+    assert_eq!(request(&policy, star, b"").edits, HeaderEdits::default());
+}
+
+#[test]
+fn a_url_that_is_not_one_ends_the_request() {
+    let to = |to: &str| policy("on_http_request", "url-rewrite", json!({"to": to}));
+    assert_eq!(request(&to("products"), GET, b"").status(), 500);
+    assert_eq!(request(&to("http://a b/"), GET, b"").status(), 500);
+}
+
+#[test]
+fn redirects_send_the_new_url_and_pass_the_same_one() {
+    let config = json!({"from": r"/a/(\d+)", "to": "/b/$1/", "status_code": 301,
+        "headers": {"X-Moved": "yes"}});
+    let moved = policy("on_http_request", "redirect", config);
+    let reply = request(&moved, GET, b"").reply();
+    assert_eq!(reply.status, 301);
+    let fields: Vec<(&str, &str)> = reply.fields.iter().map(|(n, v)| (&**n, &**v)).collect();
+    let location = ("Location", "http://a.example/b/1/?x=2");
+    assert_eq!(fields, [location, ("x-moved", "yes")]);
+    let other = request(&moved, "GET /c HTTP/1.1\r\nHost: a\r\n", b"");
+    assert_eq!(other.flow, Ok(PolicyFlow::Continue));
+    let same = policy("on_http_request", "redirect", json!({"to": "http://a.example/a/1?x=2"}));
+    assert_eq!(request(&same, GET, b"").flow, Ok(PolicyFlow::Continue));
+    let usual = policy("on_http_request", "redirect", json!({"to": "https://b.example"}));
+    assert_eq!(request(&usual, GET, b"").reply().status, 302);
+}
+
+#[test]
+fn the_body_of_a_request_is_changed_or_refused() {
+    let config = json!({"replacements": [{"from": r#""key":"\w+""#, "to": r#""key":"x""#},
+        {"from": "gone"}]});
+    let policy = policy("on_http_request", "request-body-find-replace", config);
+    let outcome = request(&policy, GET, br#"{"key":"abc","b":"gone"}"#);
+    assert_eq!(outcome.edits.body(), Some(&br#"{"key":"x","b":""}"#[..]));
+    let expected = json!([
+        { "replacement_index": 0, "matched_content": r#""key":"abc""# },
+        { "replacement_index": 1, "matched_content": "gone" },
+    ]);
+    assert_eq!(outcome.results["request_body_find_replace"]["replacements"], expected);
+    assert_eq!(request(&policy, GET, b"nothing").edits.body(), None);
+    let long = request(&policy, GET, &vec![b'x'; 1024 * 1024 + 1]).reply();
+    assert_eq!(long.status, 413);
+    assert!(long.text.contains("1048576 bytes"), "{}", long.text);
+    let coded = request(&policy, &with_lines("Content-Encoding: gzip\r\n"), b"x");
+    assert_eq!(coded.status(), 415);
+}
+
+#[test]
+fn the_body_of_a_response_is_changed_on_its_way() {
+    let config = json!({"replacements": [{"from": r"\d{3}-\d{4}", "to": "[phone]"}]});
+    let policy = policy("on_http_response", "response-body-find-replace", config);
+    let fields = [("Content-Length", "20"), ("ETag", "\"a\""), ("X", "y")];
+    let ResponseOutcome { flow, fields, body, .. } =
+        response(&policy, GET, &fields, b"call 555-1234 or 555-9999");
+    assert_eq!(flow, Ok(PolicyFlow::Continue));
+    assert_eq!(body, b"call [phone] or [phone]");
+    let expected = [("ETag", "W/\"a\""), ("X", "y")];
+    assert_eq!(fields, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    // What the edge cannot read does not pass.
+    for line in [("Content-Encoding", "gzip"), ("Content-Range", "bytes 0-1/2")] {
+        assert!(response(&policy, GET, &[line], b"").flow.is_err(), "{line:?}");
+    }
+    assert!(response(&policy, GET, &[("Content-Encoding", "identity")], b"").flow.is_ok());
+}
+
+#[test]
+fn events_are_changed_and_other_responses_are_not() {
+    let config = json!({"replacements": [{"from": "secret", "to": "x"},
+        {"field": "retry", "from": r"\d+", "to": "9"}]});
+    let policy = policy("on_event_stream_message", "sse-find-replace", config);
+    let stream = b"data: secret\nid: 1\n\nretry: 5\n\n: secret\n\n";
+    let kind = [("Content-Type", "text/event-stream; charset=utf-8")];
+    let ResponseOutcome { flow, body, .. } = response(&policy, GET, &kind, stream);
+    assert_eq!(flow, Ok(PolicyFlow::Continue));
+    assert_eq!(body, b"data: x\nid: 1\n\nretry: 9\n\n: secret\n\n");
+    assert_eq!(response(&policy, GET, &[("Content-Type", "text/plain")], stream).body, stream);
+}
+
+#[test]
+fn responses_are_compressed_with_a_coding_of_the_list() {
+    let run = |config: Value, accept: &str, fields: &[(&'static str, &'static str)]| {
+        let policy = policy("on_http_response", "compress-response", config);
+        let head = with_lines(&format!("Accept-Encoding: {accept}\r\n"));
+        response(&policy, &head, fields, b"").results["compress"].clone()
+    };
+    let result = |already: bool, coding: &str| json!({ "already_compressed": already, "negotiated_algorithm": coding });
+    let text = [("Content-Type", "text/html")];
+    assert_eq!(run(json!({}), "gzip, br", &text), result(false, "gzip"));
+    assert_eq!(
+        run(json!({"algorithms": ["br", "compress"]}), "gzip, br", &text),
+        result(false, "br")
+    );
+    assert_eq!(run(json!({"algorithms": ["br"]}), "gzip", &text), result(false, ""));
+    let coded = [("Content-Type", "text/html"), ("Content-Encoding", "br")];
+    assert_eq!(run(json!({}), "gzip", &coded), result(true, ""));
+}
+
+#[test]
+fn a_webhook_needs_the_signature_of_its_body() {
+    let config = json!({"provider": "gitlab", "secret": "token-1"});
+    let strict = policy("on_http_request", "verify-webhook", config.clone());
+    let reply = request(&strict, GET, b"x").reply();
+    assert_eq!((reply.status, reply.code), (403, 3204));
+    let right = with_lines("X-Gitlab-Token: token-1\r\n");
+    let outcome = request(&strict, &right, b"x");
+    assert_eq!(outcome.flow, Ok(PolicyFlow::Continue));
+    assert_eq!(outcome.results["verify_webhook"], json!({ "verified": true }));
+    let long = request(&strict, &right, &vec![b'x'; 1024 * 1024 + 1]);
+    assert_eq!(long.status(), 413);
+    let mut config = config;
+    config["enforce"] = json!(false);
+    let watching = policy("on_http_request", "verify-webhook", config);
+    let outcome = request(&watching, GET, b"x");
+    assert_eq!(outcome.flow, Ok(PolicyFlow::Continue));
+    let result = &outcome.results["verify_webhook"];
+    assert_eq!(result["verified"], json!(false));
+    assert_eq!(result["error"]["code"], json!("ERR_NGROK_3204"));
+}
+
+#[test]
+fn connections_are_closed_without_a_response() {
+    let policy = policy("on_http_request", "close-connection", json!({}));
+    assert_eq!(request(&policy, GET, b"").flow, Ok(PolicyFlow::Close));
+}
