@@ -12,11 +12,14 @@ use serde::Deserialize;
 use super::agents::acl::{self, Acl};
 use super::agents::address::check_host;
 use super::agents::credentials::{Credential, CredentialSource, Credentials};
+use super::fetch::fetcher::FetchConfig;
+use super::fetch::guard::FetchGuard;
 use super::proxies::TrustedProxies;
 use super::restrictions::Restrictions;
 use super::routes::{LabelRoute, Labels};
 use super::token;
 use crate::cidr::Cidr;
+use crate::config::Cas;
 use crate::config::typed::TypedFile;
 use crate::sys;
 
@@ -56,6 +59,8 @@ pub struct EdgeConfig {
     pub trusted_proxies: TrustedProxies,
     /// Directory with an update feed for agents.
     pub updates: Option<PathBuf>,
+    /// Servers that the edge may send requests to.
+    pub fetch: FetchConfig,
     /// Limits.
     pub limits: Limits,
     /// Ports of reserved TCP addresses, from the store.
@@ -210,6 +215,7 @@ struct ConfigFile {
     trusted_proxies: Vec<String>,
     proxy_protocol: Vec<String>,
     updates: Option<PathBuf>,
+    fetch: FetchEntries,
     limits: LimitEntries,
 }
 
@@ -260,6 +266,13 @@ struct CredentialEntry {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct FetchEntries {
+    allow: Vec<String>,
+    cas: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct LimitEntries {
     visitors: Option<usize>,
     threads: Option<usize>,
@@ -296,6 +309,7 @@ impl EdgeConfig {
             credentials: Credentials::default(),
             trusted_proxies: TrustedProxies::default(),
             updates: None,
+            fetch: FetchConfig { guard: FetchGuard::with_loopback(), ..FetchConfig::default() },
             limits: Limits::for_memory(sys::memory::total()),
             api: ApiListener::Default,
             reserved_ports: HashSet::new(),
@@ -414,6 +428,7 @@ impl ConfigFile {
             credentials: credentials(self.credentials)?,
             trusted_proxies: trusted_proxies(&self.trusted_proxies, &self.proxy_protocol)?,
             updates: self.updates.map(feed_dir).transpose()?,
+            fetch: self.fetch.resolve()?,
             limits: self.limits.resolve()?,
             reserved_ports: HashSet::new(),
             restrictions: Restrictions::default(),
@@ -522,6 +537,29 @@ fn trusted_proxies(networks: &[String], headers: &[String]) -> Result<TrustedPro
         return Err(fault("proxy_protocol", text));
     }
     Ok(proxies)
+}
+
+impl FetchEntries {
+    fn resolve(self) -> Result<FetchConfig, KeyFault> {
+        let mut config = FetchConfig::default();
+        for text in &self.allow {
+            match Cidr::parse(text) {
+                Some(network) => config.guard.networks.push(network),
+                None if text.contains('/') => {
+                    let text = format!("'{text}' is not a host, an address or a CIDR");
+                    return Err(fault("fetch.allow", text));
+                }
+                None => config.guard.hosts.push(host("fetch.allow", text)?),
+            }
+        }
+        if let Some(path) = self.cas {
+            // Otherwise a wrong path would be noticed by visitors only.
+            std::fs::File::open(&path)
+                .map_err(|e| fault("fetch.cas", format!("cannot read {}: {e}", path.display())))?;
+            config.cas = Cas::File(path);
+        }
+        Ok(config)
+    }
 }
 
 impl LimitEntries {
@@ -674,6 +712,10 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
             ("authtoken: alice_token", "description: x", 13, "credentials[0].authtoken"),
             ("Tunnel.example.com", "a_b", 1, "domain"),
             ("App.other.example", "app.example", 11, "routes[0].host"),
+            ("domains: ['*", "fetch: {allow: [10.0.0.0/33]}\ndomains: ['*", 10, "fetch.allow"),
+            ("domains: ['*", "fetch: {allow: ['a b']}\ndomains: ['*", 10, "fetch.allow"),
+            ("domains: ['*", "fetch: {cas: /nowhere.pem}\ndomains: ['*", 10, "fetch.cas"),
+            ("domains: ['*", "fetch: {alow: []}\ndomains: ['*", 10, "alow"),
             ("labels: {edge: app}", "labels: {}", 11, "routes[0].labels"),
             ("labels: {edge: app}", "label: {}", 11, "label"),
             (
@@ -690,6 +732,15 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
         assert!(serve("").unwrap_err().contains("domain"));
         let e = serve(&GOOD.replacen("  agent:", "\tagent:", 1)).unwrap_err();
         assert_eq!(e, "edge.yml:3:1: is not valid YAML: line 3 is indented with a tab; use spaces");
+    }
+
+    #[test]
+    fn servers_that_the_edge_may_fetch_from() {
+        let c = serve(&format!("{GOOD}fetch: {{allow: [10.0.0.0/8, '::1', IdP.lan]}}\n")).unwrap();
+        let networks = ["10.0.0.0/8", "::1"].map(|text| Cidr::parse(text).unwrap());
+        let guard = FetchGuard { networks: networks.to_vec(), hosts: vec!["idp.lan".into()] };
+        assert_eq!(c.fetch, FetchConfig { guard, cas: Cas::Host });
+        assert_eq!(serve(GOOD).unwrap().fetch, FetchConfig::default());
     }
 
     #[test]

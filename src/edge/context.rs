@@ -13,6 +13,7 @@ use super::agents::registry::{EndpointRegistry, Lookup, OnlineEndpoint};
 use super::agents::table::AgentTable;
 use super::certificates::CertResolver;
 use super::config::EdgeConfig;
+use super::fetch::EdgeFetcher;
 use super::listeners::Listeners;
 use super::parking::Parking;
 use super::places::Places;
@@ -45,6 +46,8 @@ pub struct Edge {
     pub(super) dir: EdgeStateDir,
     /// Key of bind tokens and cookies.
     pub key: TokenKey,
+    /// Requests of the edge to other servers.
+    pub fetcher: Arc<EdgeFetcher>,
     /// Objects of the REST API.
     pub accounts: Accounts,
     /// State of the REST API.

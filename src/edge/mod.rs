@@ -14,6 +14,8 @@ pub mod commands;
 pub mod config;
 pub mod context;
 pub mod expiry;
+pub mod fetch;
+pub mod jwt;
 pub mod listeners;
 pub mod login_failures;
 pub mod names;

@@ -26,6 +26,7 @@ fn apply(edge: &Edge, mut config: EdgeConfig) -> Result<(), String> {
     let accounts = edge.accounts.table();
     let settings =
         EdgeSettings::build(config, &edge.dir, &accounts, &edge.key).map_err(|e| e.to_string())?;
+    edge.fetcher.configure(settings.config.fetch.clone());
     *edge.settings.write() = settings;
     // A change since the build.
     edge.apply_accounts();

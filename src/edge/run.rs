@@ -12,6 +12,7 @@ use serde_json::json;
 use super::accounts::Accounts;
 use super::config::{ApiListener, EdgeConfig};
 use super::expiry::ExpiryReminder;
+use super::fetch::EdgeFetcher;
 use super::listeners::{ListenerKind, Listeners};
 use super::names::{self, NamesKeeper};
 use super::parking::Parking;
@@ -150,6 +151,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         settings: RwLock::new(settings),
         dir,
         key,
+        fetcher: Arc::new(EdgeFetcher::new(config.fetch.clone())),
         accounts,
         api,
         registry: Default::default(),

@@ -59,7 +59,7 @@ pub fn build(
             append_query(&mut target, &fields);
             None
         }
-        Method::Delete => None,
+        Method::Delete | Method::Options => None,
         Method::Post | Method::Put | Method::Patch => Some(Value::Object(fields).to_string()),
     };
     Ok(ApiRequest { method: action.method, target, body })

@@ -45,6 +45,7 @@ fn the_table_has_every_action_with_its_path_and_flags() {
                 Method::Put => "PUT",
                 Method::Patch => "PATCH",
                 Method::Delete => "DELETE",
+                Method::Options => "OPTIONS",
             };
             let or_none = |list: Vec<String>, separator| match list.is_empty() {
                 true => "-".to_owned(),

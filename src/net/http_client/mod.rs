@@ -24,7 +24,7 @@ use crate::config::Cas;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
 use crate::tls::client;
-pub use request::{Method, Request, SingleResponse};
+pub use request::{Method, Request, SingleResponse, WebResponse};
 use transport::{HttpTransport, MAX_HEAD, NoResolver, OpenConnection, Received};
 
 /// Maximum number of redirects.
@@ -98,6 +98,24 @@ impl<'a> Client<'a> {
             copy_body(response.body_mut(), &received, limit, &mut single.body)?;
         }
         Ok(single)
+    }
+
+    /// Returns the response to a request itself, with any status, its header and its body.
+    pub fn request_once(&self, request: &Request<'_>) -> io::Result<WebResponse> {
+        let url = Url::parse(request.url).map_err(invalid)?;
+        let (mut response, received) = self.respond(request, &url, request.headers)?;
+        let text =
+            |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| (name.as_str().to_owned(), text(value)));
+        let mut whole = WebResponse {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: Vec::new(),
+        };
+        received.begin_body(is_chunked(&response)?);
+        copy_body(response.body_mut(), &received, request.limit, &mut whole.body)?;
+        Ok(whole)
     }
 
     /// Sends a request and writes the body of the response to `sink` as it arrives. Returns
@@ -246,6 +264,7 @@ fn request_head(
         Method::Put => http::Method::PUT,
         Method::Patch => http::Method::PATCH,
         Method::Delete => http::Method::DELETE,
+        Method::Options => http::Method::OPTIONS,
     };
     let mut head = http::Request::builder()
         .method(method)

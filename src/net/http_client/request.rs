@@ -15,6 +15,8 @@ pub enum Method {
     Patch,
     /// Deletes a resource.
     Delete,
+    /// Requests the options of a resource.
+    Options,
 }
 
 impl Method {
@@ -60,5 +62,16 @@ pub struct SingleResponse {
     /// Value of `Date`; empty without it.
     pub date: String,
     /// The body of status 200; empty for others.
+    pub body: Vec<u8>,
+}
+
+/// Whole response to one request. Redirects were not followed.
+#[derive(Debug, Default)]
+pub struct WebResponse {
+    /// Status code.
+    pub status: u16,
+    /// Names in lower case, and values, in their order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
     pub body: Vec<u8>,
 }

@@ -9,7 +9,7 @@ use crate::features;
 use crate::net::timed_stream::TimedStream;
 use crate::proto::secret::Secret;
 use crate::time::Deadline;
-pub use request::{Method, Request, SingleResponse};
+pub use request::{Method, Request, SingleResponse, WebResponse};
 
 /// Opens a connection to a host and port by a deadline.
 pub type Connector<'a> = &'a dyn Fn(&str, u16, Deadline) -> io::Result<TimedStream>;
@@ -35,6 +35,11 @@ impl Client {
 
     /// Returns an error that names the missing feature.
     pub fn send(&self, _request: &Request<'_>, _sink: &mut dyn Write) -> io::Result<u16> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, features::NO_FETCH))
+    }
+
+    /// Returns an error that names the missing feature.
+    pub fn request_once(&self, _request: &Request<'_>) -> io::Result<WebResponse> {
         Err(io::Error::new(io::ErrorKind::Unsupported, features::NO_FETCH))
     }
 
