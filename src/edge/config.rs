@@ -1,7 +1,7 @@
 //! Configuration of the edge: defaults, then `edge.yml`, then flags. Text only: no socket is
 //! opened and no certificate is read here.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ use super::agents::address::check_host;
 use super::agents::credentials::{Credential, CredentialSource, Credentials};
 use super::fetch::fetcher::FetchConfig;
 use super::fetch::guard::FetchGuard;
+use super::login::clients::OAuthClient;
+use super::login::providers::{self, PROVIDERS};
 use super::proxies::TrustedProxies;
 use super::restrictions::Restrictions;
 use super::routes::{LabelRoute, Labels};
@@ -21,6 +23,8 @@ use super::token;
 use crate::cidr::Cidr;
 use crate::config::Cas;
 use crate::config::typed::TypedFile;
+use crate::net::url::Url;
+use crate::proto::secret::Secret;
 use crate::sys;
 
 /// State directory without a configured one.
@@ -61,6 +65,8 @@ pub struct EdgeConfig {
     pub updates: Option<PathBuf>,
     /// Servers that the edge may send requests to.
     pub fetch: FetchConfig,
+    /// Clients of the edge at providers of OAuth.
+    pub oauth: Vec<OAuthClient>,
     /// Limits.
     pub limits: Limits,
     /// Ports of reserved TCP addresses, from the store.
@@ -216,6 +222,7 @@ struct ConfigFile {
     proxy_protocol: Vec<String>,
     updates: Option<PathBuf>,
     fetch: FetchEntries,
+    oauth: BTreeMap<String, OAuthEntry>,
     limits: LimitEntries,
 }
 
@@ -271,6 +278,20 @@ struct FetchEntries {
     cas: Option<PathBuf>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OAuthEntry {
+    client_id: String,
+    client_secret: String,
+    base_url: Option<String>,
+}
+
+impl fmt::Debug for OAuthEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OAuthEntry").field("client_id", &self.client_id).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct LimitEntries {
@@ -310,6 +331,7 @@ impl EdgeConfig {
             trusted_proxies: TrustedProxies::default(),
             updates: None,
             fetch: FetchConfig { guard: FetchGuard::with_loopback(), ..FetchConfig::default() },
+            oauth: Vec::new(),
             limits: Limits::for_memory(sys::memory::total()),
             api: ApiListener::Default,
             reserved_ports: HashSet::new(),
@@ -429,6 +451,7 @@ impl ConfigFile {
             trusted_proxies: trusted_proxies(&self.trusted_proxies, &self.proxy_protocol)?,
             updates: self.updates.map(feed_dir).transpose()?,
             fetch: self.fetch.resolve()?,
+            oauth: oauth_clients(self.oauth)?,
             limits: self.limits.resolve()?,
             reserved_ports: HashSet::new(),
             restrictions: Restrictions::default(),
@@ -562,6 +585,34 @@ impl FetchEntries {
     }
 }
 
+fn oauth_clients(entries: BTreeMap<String, OAuthEntry>) -> Result<Vec<OAuthClient>, KeyFault> {
+    let mut clients = Vec::with_capacity(entries.len());
+    for (name, entry) in entries {
+        let key = |part: &str| format!("oauth.{name}{part}");
+        let Some(provider) = providers::find(&name) else {
+            let known: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
+            let text = format!("'{name}' is not a provider; use {}", known.join(", "));
+            return Err(fault(&key(""), text));
+        };
+        if entry.client_id.is_empty() != entry.client_secret.is_empty() {
+            return Err(fault(&key(".client_id"), "give both client_id and client_secret"));
+        }
+        if entry.client_id.is_empty() && entry.base_url.is_none() {
+            return Err(fault(&key(".client_id"), "missing"));
+        }
+        if let Some(url) = &entry.base_url {
+            Url::parse(url).map_err(|e| fault(&key(".base_url"), e))?;
+        }
+        clients.push(OAuthClient {
+            provider,
+            id: entry.client_id,
+            secret: Secret::new(entry.client_secret),
+            base_url: entry.base_url,
+        });
+    }
+    Ok(clients)
+}
+
 impl LimitEntries {
     fn resolve(self) -> Result<Limits, KeyFault> {
         let d = Limits::for_memory(sys::memory::total());
@@ -641,7 +692,6 @@ pub fn parse_ports(text: &str) -> Result<(u16, u16), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::secret::Secret;
 
     fn serve(text: &str) -> Result<EdgeConfig, String> {
         EdgeConfig::serve(Path::new("edge.yml"), text, Overrides::default())
@@ -716,6 +766,10 @@ limits: {visitors: 10, grace_seconds: 0, session_buffer_mib: 2}
             ("domains: ['*", "fetch: {allow: ['a b']}\ndomains: ['*", 10, "fetch.allow"),
             ("domains: ['*", "fetch: {cas: /nowhere.pem}\ndomains: ['*", 10, "fetch.cas"),
             ("domains: ['*", "fetch: {alow: []}\ndomains: ['*", 10, "alow"),
+            ("domains: ['*", "oauth: {goggle: {}}\ndomains: ['*", 10, "goggle"),
+            ("domains: ['*", "oauth: {google: {client_id: x}}\ndomains: ['*", 10, "both"),
+            ("domains: ['*", "oauth: {google: {}}\ndomains: ['*", 10, "missing"),
+            ("domains: ['*", "oauth: {gitlab: {base_url: x}}\ndomains: ['*", 10, "base_url"),
             ("labels: {edge: app}", "labels: {}", 11, "routes[0].labels"),
             ("labels: {edge: app}", "label: {}", 11, "label"),
             (

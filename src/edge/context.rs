@@ -15,6 +15,7 @@ use super::certificates::CertResolver;
 use super::config::EdgeConfig;
 use super::fetch::EdgeFetcher;
 use super::listeners::Listeners;
+use super::login::LoginServices;
 use super::parking::Parking;
 use super::places::Places;
 use super::policy::rate_limit::RateTable;
@@ -48,6 +49,8 @@ pub struct Edge {
     pub key: TokenKey,
     /// Requests of the edge to other servers.
     pub fetcher: Arc<EdgeFetcher>,
+    /// Logins of visitors.
+    pub logins: Arc<LoginServices>,
     /// Objects of the REST API.
     pub accounts: Accounts,
     /// State of the REST API.

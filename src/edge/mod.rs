@@ -17,6 +17,7 @@ pub mod expiry;
 pub mod fetch;
 pub mod jwt;
 pub mod listeners;
+pub mod login;
 pub mod login_failures;
 pub mod names;
 pub mod parking;

@@ -12,8 +12,11 @@ use serde_json::json;
 use super::accounts::Accounts;
 use super::config::{ApiListener, EdgeConfig};
 use super::expiry::ExpiryReminder;
-use super::fetch::EdgeFetcher;
+use super::fetch::cache::FetchCache;
+use super::fetch::{EdgeFetcher, Fetch};
+use super::jwt::key_set::JwkSet;
 use super::listeners::{ListenerKind, Listeners};
+use super::login::LoginServices;
 use super::names::{self, NamesKeeper};
 use super::parking::Parking;
 use super::policy::rate_limit::RateTable;
@@ -22,6 +25,7 @@ use super::rest::state::ApiState;
 use super::settings::EdgeSettings;
 use super::state::{self, EdgeStateDir, Secrecy};
 use super::store::sqlite::SqliteStore;
+use super::token::TokenKey;
 use super::{Edge, agents, rest, visitors};
 use crate::event;
 use crate::session::ProcessBuffers;
@@ -145,13 +149,13 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         ready.agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
         ready.authtoken = Some(path);
     }
-    let buffers = Arc::new(ProcessBuffers::new(config.limits.total_buffer));
-    let body_bytes = config.limits.total_buffer / BODY_SHARE;
+    let fetcher = Arc::new(EdgeFetcher::new(config.fetch.clone()));
     let edge = Edge {
         settings: RwLock::new(settings),
         dir,
+        logins: Arc::new(login_services(&fetcher, &key)),
         key,
-        fetcher: Arc::new(EdgeFetcher::new(config.fetch.clone())),
+        fetcher,
         accounts,
         api,
         registry: Default::default(),
@@ -163,9 +167,9 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         parking: Parking::new()?,
         threads: Default::default(),
         workers: Default::default(),
-        buffers,
+        buffers: Arc::new(ProcessBuffers::new(config.limits.total_buffer)),
         rates: RateTable::new(),
-        bodies: Arc::new(ProcessBuffers::new(body_bytes)),
+        bodies: Arc::new(ProcessBuffers::new(config.limits.total_buffer / BODY_SHARE)),
         listeners,
         http_port: http.port(),
         https_port: https.port(),
@@ -174,6 +178,12 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     };
     names::restore(&edge, config.limits.hold);
     Ok((Arc::new(edge), ready))
+}
+
+fn login_services(fetcher: &Arc<EdgeFetcher>, key: &TokenKey) -> LoginServices {
+    let fetch: Arc<dyn Fetch> = Arc::<EdgeFetcher>::clone(fetcher);
+    let keys = Arc::new(FetchCache::new(Arc::clone(&fetch), JwkSet::parse));
+    LoginServices::new(&fetch, &keys, key.clone())
 }
 
 /// Opens the REST API. Returns its state and the file with its key.

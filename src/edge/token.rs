@@ -15,6 +15,7 @@ use crate::proto::secret::Secret;
 pub const KEY_BYTES: usize = 32;
 
 /// Key of bind tokens and cookies.
+#[derive(Clone)]
 pub struct TokenKey(hmac::Key);
 
 impl TokenKey {
@@ -41,6 +42,14 @@ impl TokenKey {
     /// Returns whether `cookie` is the cookie of `account` and `client`.
     pub fn verify_cookie(&self, cookie: &Secret, account: &str, client: &str) -> bool {
         self.verify(cookie, "client", account, client)
+    }
+
+    /// Returns a key of its own for a purpose, an account and a name.
+    pub fn derive(&self, purpose: &str, account: &str, name: &str) -> [u8; KEY_BYTES] {
+        let derived = hmac::sign(&self.0, &message(&format!("derive {purpose}"), account, name));
+        let mut key = [0; KEY_BYTES];
+        key.copy_from_slice(derived.as_ref());
+        key
     }
 
     /// Encrypts a text that belongs to `name`. Returns hexadecimal.
@@ -220,6 +229,21 @@ mod tests {
         ));
         for bad in ["", "0", "zz", "00"] {
             assert!(!key.verify_bind_token(&Secret::new(bad), "alice", "a.example"));
+        }
+    }
+
+    #[test]
+    fn derived_keys_are_for_one_account_and_name() {
+        let key = TokenKey::new(&[7; KEY_BYTES]);
+        let derived = key.derive("login", "alice", "a.example");
+        assert_eq!(TokenKey::new(&[7; KEY_BYTES]).derive("login", "alice", "a.example"), derived);
+        for (purpose, account, name) in [
+            ("login", "bob", "a.example"),
+            ("login", "alice", "b.example"),
+            ("logina", "lice", "a.example"),
+            ("other", "alice", "a.example"),
+        ] {
+            assert_ne!(key.derive(purpose, account, name), derived);
         }
     }
 

@@ -52,6 +52,7 @@ def edge(binaries, directory, text):
     text = HASH.sub("sha256:" + "0" * 64, text)
     text = re.sub(r"(certificate:) \S+", rf"\1 {pem}.crt", text)
     text = re.sub(r"(\bkey:) \S+", rf"\1 {pem}.key", text)
+    text = re.sub(r"(\bcas:) [^\s}]+", rf"\1 {pem}.crt", text)
     text = re.sub(r"(state_dir:) \S+", rf"\1 {directory}/state", text)
     text = re.sub(r"(\bupdates:) \S+", rf"\1 {directory}", text)
     file, ready = directory / "edge.yml", directory / "ready"
@@ -71,7 +72,7 @@ def edge(binaries, directory, text):
 def main(binaries):
     passed = failed = 0
     for place, text in examples():
-        kind = edge if re.search(r"^(domain|credentials|listeners|routes):", text, re.M) else agent
+        kind = edge if re.search(r"^(domain|credentials|listeners|routes|fetch|oauth):", text, re.M) else agent
         with tempfile.TemporaryDirectory() as directory:
             fault = kind(binaries, pathlib.Path(directory), text)
         if fault:

@@ -23,6 +23,7 @@ mod edge_answers;
 mod edge_commands;
 mod edge_deadlines;
 mod edge_limits;
+mod edge_logins;
 mod edge_options;
 mod edge_policy;
 mod edge_policy_actions;

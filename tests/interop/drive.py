@@ -345,12 +345,32 @@ UNKNOWN_ACTION = json.dumps(
      "outbound": []})
 
 
+class Issuer(Handler):
+    """The discovery document of an OpenID provider."""
+
+    def do_GET(self):
+        issuer = f"http://{self.headers['Host']}"
+        names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        document = {"issuer": issuer, **{name: f"{issuer}/{name}" for name in names}}
+        self.answer(json.dumps(document).encode(), kind="application/json")
+
+
+def option_login(s):
+    issuer = f"http://127.0.0.1:{serve_http(Issuer)}"
+    url = s.client.do(
+        "listen", proto="http", to=f"http://127.0.0.1:{s.http}",
+        calls=[["oidc", [issuer, "id", "a secret"]]])["url"]
+    status, _ = http(s.edge, url)
+    require(status == 302, f"a visitor without a session got {status}")
+    s.client.do("close", url=url)
+
+
 def option_refused(s):
     for calls, code, name in [
         ([["webhook_verification", ["nobody", "a secret"]]], 364, "nobody"),
         ([["webhook_verification", ["sns", "a secret"]]], 364, "certificate"),
-        ([["oauth", ["google"]]], 301, "--oauth"),
-        ([["oidc", ["https://issuer.example", "id", "a secret"]]], 301, "--oidc"),
+        ([["oauth", ["google"]]], 384, "google"),
+        ([["oidc", ["ftp://issuer.example", "id", "a secret"]]], 387, "URL"),
         ([["app_protocol", ["http2"]]], 301, "--upstream-protocol"),
         ([["traffic_policy", ["on_http_request: ["]]], 9026, ""),
         # One SDK checks the form of a policy itself.
@@ -448,6 +468,7 @@ CHECKS = [
     ("option for certificates of visitors", option_client_certificates),
     ("option for TLS that ends at the edge", option_termination),
     ("option for PROXY headers", option_proxy_protocol),
+    ("option for logins", option_login),
     ("an option that is not valid or not supported is refused by name", option_refused),
     ("TCP endpoint serves, half close included", tcp_endpoint),
     ("3 MB there and back over TCP", tcp_bulk),

@@ -1,8 +1,9 @@
 #!/bin/sh
 # make test-interop: the official SDKs from PyPI, npm and crates.io and ngrok's agent 2.3, with
 # fixed versions, as clients of culvert-edge; ngrok's API client at its REST API; the wrappers of
-# ngrok's agent with ours; Vite behind both programs. They are installed below target/ and use
-# loopback only: in a network namespace without another interface, if the kernel permits one.
+# ngrok's agent with ours; Vite behind both programs; logins at an OpenID provider, with Chromium
+# if it is installed. They are installed below target/ and use loopback only: in a network
+# namespace without another interface, if the kernel permits one.
 set -eu
 cd "$(dirname "$0")/../.."
 PATH=$PATH:$HOME/.cargo/bin
@@ -46,6 +47,7 @@ fi
 installed node "$here/package.json"
 installed wrapper "$here/wrapper/package.json"
 installed vite "$here/vite/package.json"
+installed oidc "$here/oidc/package.json"
 agent2=
 if [ "$(uname -m)" = x86_64 ]; then
 	installed agent2 "$here/agent2/package.json"
@@ -80,4 +82,7 @@ $alone "$work/venv/bin/python" "$here/programs.py" "$target/debug/culvert-edge" 
 # shellcheck disable=SC2086 # $alone is two words or none
 $alone "$work/rest/bin/python" "$here/rest/drive.py" "$target/debug/culvert-edge" \
 	"$target/debug/culvert" || status=1
+# shellcheck disable=SC2086 # $alone is two words or none
+$alone "$work/venv/bin/python" "$here/oidc/drive.py" "$target/debug/culvert-edge" \
+	"$target/debug/culvert" "$work/oidc" || status=1
 exit $status

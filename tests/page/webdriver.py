@@ -16,7 +16,7 @@ ENTER, ESCAPE, TAB, DOWN, UP = "\ue007", "\ue00c", "\ue004", "\ue015", "\ue013"
 class Browser:
     """One session of a browser with a profile of its own."""
 
-    def __init__(self, chromium, chromedriver, work, size=(1280, 800)):
+    def __init__(self, chromium, chromedriver, work, size=(1280, 800), hosts=()):
         self.driver = subprocess.Popen(
             [chromedriver, "--port=0", f"--log-path={work}/chromedriver.log"],
             stdout=subprocess.PIPE,
@@ -30,11 +30,13 @@ class Browser:
                 break
         if self.base is None:
             raise Failed("chromedriver did not start")
+        # Names that the browser resolves itself, as those below localhost.
+        excluded = "".join(f", EXCLUDE {host}" for host in ("127.0.0.1", "localhost", *hosts))
         arguments = [
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--disable-default-apps", "--disable-extensions", "--disable-dev-shm-usage",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+            "--host-resolver-rules=MAP * ~NOTFOUND" + excluded,
             f"--window-size={size[0]},{size[1]}", f"--user-data-dir={work}/profile",
         ]
         answer = self.call("POST", "/session", {"capabilities": {"alwaysMatch": {

@@ -34,6 +34,8 @@ pub mod peer;
 #[cfg(feature = "edge")]
 pub mod process;
 #[cfg(feature = "edge")]
+pub mod provider;
+#[cfg(feature = "edge")]
 pub mod proxy;
 #[cfg(feature = "edge")]
 pub mod relay;

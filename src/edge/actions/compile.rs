@@ -17,6 +17,7 @@ use super::edits::HeaderLine;
 use super::headers::HeaderChanges;
 use super::ip_restriction::IpRestriction;
 use super::location::LocationMapping;
+use super::login::{self, LoginAction, LoginContext};
 use super::response::ResponseAction;
 use super::set::ActionSet;
 use super::tls::{self, TlsOptions};
@@ -55,6 +56,7 @@ pub struct Compiler {
     user_agent: Option<UserAgentFilter>,
     webhook: Option<WebhookVerification>,
     basic_auth: Option<BasicAuth>,
+    login: Option<LoginAction>,
     host: Option<Arc<str>>,
     request_headers: Option<HeaderChanges>,
     breaker: Option<Arc<CircuitBreaker>>,
@@ -92,6 +94,20 @@ impl Compiler {
         Ok(true)
     }
 
+    /// Reads the option `OAuth` or `OIDC` of an HTTP endpoint.
+    pub fn login(
+        &mut self,
+        key: &str,
+        value: &Value,
+        context: LoginContext<'_>,
+    ) -> Result<(), Refusal> {
+        if self.login.replace(login::compile(value, key == "oidc", context)?).is_some() {
+            return refuse(301, "An endpoint can have OAuth or OIDC, not both. Remove one.");
+        }
+        self.given.insert(key.to_owned(), value.clone());
+        Ok(())
+    }
+
     /// Reads an option of a TLS endpoint that the edge terminates. Returns whether it is one of
     /// an action.
     pub fn tls(&mut self, key: &str, value: &Value) -> Result<bool, Refusal> {
@@ -118,7 +134,7 @@ impl Compiler {
     }
 
     /// Returns the actions in their order: networks, user agents, webhooks, credentials,
-    /// header, circuit breaker; for the response the breaker, redirects, header, compression.
+    /// logins, header, circuit breaker; for the response the breaker, redirects, header, compression.
     pub fn finish(self) -> ActionSet {
         let mut request: Vec<Arc<dyn RequestAction>> = Vec::new();
         let mut response: Vec<Arc<dyn ResponseAction>> = Vec::new();
@@ -130,6 +146,9 @@ impl Compiler {
         }
         if let Some(basic_auth) = self.basic_auth {
             request.push(Arc::new(basic_auth));
+        }
+        if let Some(login) = self.login {
+            request.push(Arc::new(login));
         }
         let mut changes = self.request_headers;
         if let Some(host) = self.host {

@@ -20,6 +20,7 @@ pub struct HeaderEdits {
     host: Option<Arc<str>>,
     target: Option<String>,
     body: Option<Vec<u8>>,
+    response: Vec<HeaderLine>,
 }
 
 impl HeaderEdits {
@@ -32,6 +33,16 @@ impl HeaderEdits {
     /// Adds a line.
     pub fn add(&mut self, line: &HeaderLine) {
         self.added.push(line.clone());
+    }
+
+    /// Adds a line to the header of the response.
+    pub fn add_to_response(&mut self, line: HeaderLine) {
+        self.response.push(line);
+    }
+
+    /// Returns the lines to add to the header of the response.
+    pub fn response_lines(&self) -> &[HeaderLine] {
+        &self.response
     }
 
     /// Replaces the value of `Host`.

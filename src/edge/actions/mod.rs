@@ -4,7 +4,8 @@
 //!
 //! Fails closed: a request goes on only with a [`ForwardPlan`], and only [`ActionSet`] makes
 //! one, after each action has returned [`action::Flow::Continue`]. An action that fails ends the
-//! request with a page. No socket, thread or clock here, and no option outside of here.
+//! request with a page. No socket, thread or clock here, and no option outside of here. [`login`]
+//! blocks for the requests that [`super::login`] sends.
 
 pub mod accept_encoding;
 pub mod action;
@@ -18,6 +19,7 @@ pub mod edits;
 pub mod headers;
 pub mod ip_restriction;
 pub mod location;
+pub mod login;
 pub mod response;
 pub mod set;
 pub mod tls;

@@ -8,7 +8,7 @@ use super::accept_encoding;
 use super::action::{ActionError, Reply, RequestInfo};
 use super::body_encoder::Coding;
 use super::body_transform::BodyTransform;
-use super::edits::HeaderEdits;
+use super::edits::{HeaderEdits, HeaderLine};
 use crate::time::Instant;
 
 /// Result of the response phase.
@@ -161,6 +161,8 @@ pub struct ResponsePlan {
     rules: Option<Box<dyn ResponseRules>>,
     /// Plan of the endpoint that forwarded the request to this one.
     outer: Option<Arc<ResponsePlan>>,
+    /// Lines to add.
+    added: Vec<HeaderLine>,
     /// Time of the request.
     pub started: Instant,
     /// Whether the visitor came over TLS.
@@ -184,6 +186,7 @@ impl ResponsePlan {
             actions,
             rules,
             outer,
+            added: edits.response_lines().to_vec(),
             started: request.now,
             tls: request.tls,
             authority: request.authority.to_vec(),
@@ -198,6 +201,9 @@ impl ResponsePlan {
     /// Runs the actions on the head of a response, then the rules of the policy. The plan of
     /// the endpoint that forwarded the request runs after both.
     pub fn run(&self, head: &mut ResponseHead<'_>) -> Result<ResponseFlow, ActionError> {
+        for line in &self.added {
+            head.add(&line.name, line.value.as_bytes().to_vec());
+        }
         self.actions.iter().try_for_each(|action| action.run(head, self))?;
         if let Some(rules) = &self.rules {
             match rules.run(head)? {

@@ -235,7 +235,8 @@ impl ActionSet {
                 READABLE_ONLY.iter().for_each(|name| edits.remove(&Arc::from(*name)));
             }
         }
-        let response = match on_response.is_empty() && past.is_none() {
+        let unchanged = on_response.is_empty() && edits.response_lines().is_empty();
+        let response = match unchanged && past.is_none() {
             true => outer,
             false => {
                 let rest = (past, outer);

@@ -16,6 +16,7 @@ use super::registry::{EndpointDetails, OnlineEndpoint};
 use crate::edge::Edge;
 use crate::edge::accounts::wall_clock;
 use crate::edge::actions::ActionSet;
+use crate::edge::actions::login::LoginContext;
 use crate::edge::config::EdgeConfig;
 use crate::edge::policy::phases::PolicyServices;
 use crate::edge::policy::reader::PolicyEnvironment;
@@ -69,7 +70,8 @@ pub fn decide(
         requested.scheme.get_or_insert("https");
     }
     let protocol = requested.protocol;
-    let mut options = options::read(protocol, &request.opts, &request.forwards_to)?;
+    let logins = LoginContext { account, services: &edge.logins, clients: &config.oauth };
+    let mut options = options::read(protocol, &request.opts, &request.forwards_to, logins)?;
     let is_internal = is_internal(&request.extra.bindings, &requested)?;
     let policy = options::policy_text(&request.opts)?;
     options.actions = add_policy(edge, account, (protocol, is_internal), options.actions, &policy)?;

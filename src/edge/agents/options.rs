@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::address::Protocol;
 use crate::edge::actions::ActionSet;
 use crate::edge::actions::compile::{Compiler, is_off};
+use crate::edge::actions::login::LoginContext;
 use crate::edge::policy;
 use crate::edge::policy::reader::PolicyEnvironment;
 use crate::proto::codes::Refusal;
@@ -32,11 +33,12 @@ pub fn check_upstream_protocol(protocol: &str) -> Result<(), Refusal> {
 }
 
 /// Reads the options of an endpoint with this protocol, without its policy. `upstream` is the
-/// address that the agent forwards to.
+/// address that the agent forwards to. `logins` is what logins depend on.
 pub fn read(
     protocol: Protocol,
     opts: &Map<String, Value>,
     upstream: &str,
+    logins: LoginContext<'_>,
 ) -> Result<EndpointOptions, Refusal> {
     let mut options = EndpointOptions::default();
     let mut compiler = Compiler::default();
@@ -48,6 +50,9 @@ pub fn read(
             | "mutualtlsatagent" | "trafficpolicy" | "policy" => {}
             "proxyproto" => options.proxy_proto = version(value)?,
             _ if is_off(&lower, value) => {}
+            "oauth" | "oidc" if protocol == Protocol::Http => {
+                compiler.login(&lower, value, logins)?;
+            }
             _ => {
                 let known = match protocol {
                     Protocol::Http => compiler.http(&lower, value, upstream)?,
@@ -191,10 +196,15 @@ pub fn echo(protocol: Protocol, mut opts: Map<String, Value>, name: &str) -> Map
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::edge::login::LoginServices;
 
     fn get(protocol: Protocol, opts: Value) -> Result<EndpointOptions, Refusal> {
-        read(protocol, opts.as_object().unwrap(), "http://localhost:8080")
+        let services = Arc::new(LoginServices::for_tests());
+        let logins = LoginContext { account: "a", services: &services, clients: &[] };
+        read(protocol, opts.as_object().unwrap(), "http://localhost:8080", logins)
     }
 
     #[test]
@@ -213,17 +223,46 @@ mod tests {
 
     #[test]
     fn unknown_options_are_refused_by_name() {
-        for (key, value) in [("OAuth", json!({"provider": "google"})), ("SomethingNew", json!({}))]
-        {
-            let e = get(Protocol::Http, json!({ key: value })).unwrap_err();
-            assert!(e.message.contains(&format!("'{key}'")), "{e}");
-            assert_eq!(e.code, Some(301));
-        }
+        let e = get(Protocol::Http, json!({"SomethingNew": {}})).unwrap_err();
+        assert!(e.message.contains("'SomethingNew'"), "{e}");
+        assert_eq!(e.code, Some(301));
         for (protocol, key) in [(Protocol::Tcp, "Compression"), (Protocol::Tls, "BasicAuth")] {
             let e = get(protocol, json!({ key: {} })).unwrap_err();
             assert!(e.message.contains(&format!("'{key}'")), "{e}");
         }
         assert!(get(Protocol::Http, json!({"TLSTermination": {}})).is_err());
+    }
+
+    #[test]
+    fn a_login_needs_a_known_provider_and_a_client() {
+        let client = json!({"client_id": "c", "client_secret": "secret-99"});
+        let with = |value: Value| {
+            let mut with = client.clone();
+            with.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
+            with
+        };
+        let issuer = json!({"issuer_url": "https://i.example/a/"});
+        assert!(get(Protocol::Http, json!({"OIDC": with(issuer.clone())})).is_ok());
+        assert!(get(Protocol::Http, json!({"OAuth": with(json!({"provider": "google"}))})).is_ok());
+        for (key, value, code, says) in [
+            ("OAuth", json!({"provider": "google"}), 384, "edge.yml"),
+            ("OAuth", with(json!({"provider": "nowhere"})), 363, "github, gitlab, google"),
+            ("OAuth", with(json!({})), 363, "provider"),
+            ("OAuth", with(json!({"provider": 1})), 301, "'provider'"),
+            ("OAuth", with(json!({"provider": "google", "scopes": "x"})), 301, "'scopes'"),
+            ("OIDC", issuer, 385, "client id"),
+            ("OIDC", with(json!({"issuer_url": "ftp://i.example"})), 387, "issuer"),
+            ("OIDC", with(json!({"issuer_url": "https://i.example/?a"})), 387, "issuer"),
+        ] {
+            let e = get(Protocol::Http, json!({ key: value })).unwrap_err();
+            assert_eq!(e.code, Some(code), "{e}");
+            assert!(e.message.contains(says) && !e.message.contains("secret-99"), "{e}");
+        }
+        let both = json!({"OAuth": with(json!({"provider": "google"})),
+            "OIDC": with(json!({"issuer_url": "https://i.example"}))});
+        assert_eq!(get(Protocol::Http, both).unwrap_err().code, Some(301));
+        let tls = json!({"OIDC": with(json!({"issuer_url": "https://i.example"}))});
+        assert!(get(Protocol::Tls, tls).unwrap_err().message.contains("'OIDC'"));
     }
 
     #[test]

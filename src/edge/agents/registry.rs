@@ -630,6 +630,8 @@ fn pick(
 mod tests {
     use super::super::options;
     use super::*;
+    use crate::edge::actions::login::LoginContext;
+    use crate::edge::login::LoginServices;
 
     const NOW: Instant = Instant::ZERO;
     const HOUR: Duration = Duration::from_secs(3_600);
@@ -669,7 +671,9 @@ mod tests {
     fn requests_are_decided_again_for_other_options() {
         let with = |opts: serde_json::Value| {
             let opts = opts.as_object().unwrap();
-            let options = options::read(Protocol::Http, opts, "").unwrap();
+            let services = Arc::new(LoginServices::for_tests());
+            let logins = LoginContext { account: "c", services: &services, clients: &[] };
+            let options = options::read(Protocol::Http, opts, "", logins).unwrap();
             OnlineEndpoint { options, ..endpoint("a.example", "u", "c", 1) }
         };
         let open = with(serde_json::json!({}));

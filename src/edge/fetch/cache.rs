@@ -16,8 +16,9 @@ pub const REFRESH_AGE: Duration = Duration::from_secs(15 * 60);
 /// Age at which a document is no longer used, if its server fails.
 const MAX_AGE: Duration = Duration::from_secs(6 * 3600);
 
-/// Time between two attempts for one URL.
+/// Time between two attempts for one URL, after a success and after a failure.
 const MIN_PAUSE: Duration = Duration::from_secs(30);
+const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Time for one attempt.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,10 +100,11 @@ impl<T> FetchCache<T> {
         last: &mut Option<(Instant, Option<FetchError>)>,
         now: Instant,
     ) -> Result<(), FetchError> {
-        if let Some((at, error)) = last
-            && now.since(*at) < MIN_PAUSE
-        {
-            return error.clone().map_or(Ok(()), Err);
+        if let Some((at, error)) = last {
+            let pause = if error.is_some() { FAILURE_PAUSE } else { MIN_PAUSE };
+            if now.since(*at) < pause {
+                return error.clone().map_or(Ok(()), Err);
+            }
         }
         let fetched = self.fetch_document(url);
         *last = Some((now, fetched.as_ref().err().cloned()));
@@ -210,7 +212,7 @@ mod tests {
         assert_eq!(*cache.get("u", at(900)).unwrap(), "two");
         // The server fails: the former document stays for hours, and attempts are rare.
         *server.body.lock() = None;
-        for seconds in [1800, 1801, 1810, 900 + 6 * 3600 - 1] {
+        for seconds in [1800, 1801, 1804, 900 + 6 * 3600 - 1] {
             assert_eq!(*cache.get("u", at(seconds)).unwrap(), "two");
         }
         assert_eq!(server.requests.lock().len(), 4);
@@ -221,15 +223,15 @@ mod tests {
     #[test]
     fn a_server_that_fails_is_not_flooded() {
         let (server, cache) = cache();
-        for seconds in [0, 1, 29] {
+        for seconds in [0, 1, 4] {
             assert_eq!(cache.get("u", at(seconds)).unwrap_err().to_string(), "slow");
         }
         assert_eq!(server.requests.lock().len(), 1);
         *server.body.lock() = Some("bad".into());
-        assert!(cache.get("u", at(31)).unwrap_err().to_string().contains("not a document"));
+        assert!(cache.get("u", at(5)).unwrap_err().to_string().contains("not a document"));
         *server.body.lock() = Some("good".into());
-        assert!(cache.get("u", at(32)).is_err());
-        assert_eq!(*cache.get("u", at(62)).unwrap(), "good");
+        assert!(cache.get("u", at(9)).is_err());
+        assert_eq!(*cache.get("u", at(10)).unwrap(), "good");
     }
 
     #[test]

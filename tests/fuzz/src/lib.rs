@@ -15,6 +15,7 @@ pub mod http1_request;
 pub mod http1_response;
 pub mod http_head;
 pub mod input;
+pub mod jwt;
 pub mod messages;
 pub mod policy_document;
 pub mod policy_expression;
@@ -45,7 +46,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -158,4 +159,5 @@ pub const TARGETS: [Target; 22] = [
         generate: policy_expression::generate,
         runs: 3_000,
     },
+    Target { name: "jwt", check: jwt::check, generate: jwt::generate, runs: 5_000 },
 ];

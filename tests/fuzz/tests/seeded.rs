@@ -71,6 +71,11 @@ fn policy_expression() {
 }
 
 #[test]
+fn jwt() {
+    run("jwt");
+}
+
+#[test]
 fn addr_url() {
     run("addr_url");
 }
