@@ -17,6 +17,7 @@ use super::wire::Message;
 /// A provider on loopback, over HTTP.
 pub struct Provider {
     server: Upstream,
+    key: Arc<Ed25519KeyPair>,
     state: Arc<Mutex<ProviderState>>,
 }
 
@@ -33,19 +34,20 @@ struct ProviderState {
 impl Provider {
     pub fn start() -> Self {
         let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        let key = Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap();
+        let key = Arc::new(Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap());
+        let signs = Arc::clone(&key);
         let state = Arc::new(Mutex::new(ProviderState::default()));
         let shared = Arc::clone(&state);
         let server = Upstream::http(move |request, wire| {
             let mut state = shared.lock().unwrap();
             state.requests.push(request.target().to_owned());
-            let (status, fields, body) = state.answer(request, &key);
+            let (status, fields, body) = state.answer(request, &signs);
             drop(state);
             wire.respond(status, &fields, body.to_string().as_bytes())
         });
         state.lock().unwrap().issuer = format!("http://{}", server.addr);
         state.lock().unwrap().claims = json!({});
-        Provider { server, state }
+        Provider { server, key, state }
     }
 
     /// Returns the URL of its issuer.
@@ -56,6 +58,13 @@ impl Provider {
     /// Replaces claims of further ID tokens.
     pub fn claims(&self, changes: Value) {
         self.state.lock().unwrap().claims = changes;
+    }
+
+    /// Returns a token for the audience `api`, with changed claims.
+    pub fn token(&self, header: &Value, changes: &Value) -> String {
+        let mut claims = json!({"iss": self.issuer(), "aud": "api", "exp": now() + 300});
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        sign(header, &claims, &self.key)
     }
 
     /// Returns the targets of its requests.
@@ -113,12 +122,15 @@ impl ProviderState {
     }
 
     fn id_token(&self, nonce: &str, key: &Ed25519KeyPair) -> String {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let mut claims = json!({"iss": self.issuer, "aud": "client", "exp": now + 300,
+        let mut claims = json!({"iss": self.issuer, "aud": "client", "exp": now() + 300,
             "nonce": nonce, "sub": "42", "email": "me@a.example", "name": "Me"});
         claims.as_object_mut().unwrap().extend(self.claims.as_object().unwrap().clone());
         sign(&json!({"alg": "EdDSA", "kid": "1"}), &claims, key)
     }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// Returns a signed token.

@@ -11,6 +11,8 @@ use crate::edge::actions::action::{Reply, RequestInfo};
 use crate::edge::actions::edits::HeaderEdits;
 use crate::edge::actions::response::{ResponseAction, ResponseHead};
 use crate::edge::agents::address::Protocol;
+use crate::edge::login::LoginServices;
+use crate::edge::login::clients::OAuthClient;
 use crate::edge::restrictions::IpRules;
 use crate::proto::secret::Secret;
 use crate::time::Instant;
@@ -102,6 +104,22 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
 
     /// Returns the counters of `rate-limit`.
     fn rates(&self) -> Arc<RateTable>;
+
+    /// Returns the services of logins, with requests to other servers; `None`: the edge is
+    /// stopping.
+    fn logins(&self) -> Option<Arc<LoginServices>> {
+        None
+    }
+
+    /// Returns the clients of the edge at providers of OAuth.
+    fn oauth_clients(&self) -> Vec<OAuthClient> {
+        Vec::new()
+    }
+
+    /// Returns whether hosts of several accounts may be below a domain.
+    fn is_shared(&self, _domain: &str) -> bool {
+        true
+    }
 }
 
 /// Input of all phases.

@@ -11,6 +11,8 @@ use crate::edge::accounts::merge;
 use crate::edge::actions::ConnectDecision;
 use crate::edge::agents::address::{InternalAddress, Protocol};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
+use crate::edge::login::LoginServices;
+use crate::edge::login::clients::OAuthClient;
 use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices, TlsDetails};
 use crate::edge::policy::rate_limit::RateTable;
 use crate::edge::policy::visit::PolicyVisit;
@@ -75,6 +77,25 @@ impl PolicyServices for EdgeServices {
     fn rates(&self) -> Arc<RateTable> {
         // An edge that stops has no visitors any more.
         self.edge.upgrade().map_or_else(RateTable::new, |edge| Arc::clone(&edge.rates))
+    }
+
+    fn logins(&self) -> Option<Arc<LoginServices>> {
+        Some(Arc::clone(&self.edge.upgrade()?.logins))
+    }
+
+    fn oauth_clients(&self) -> Vec<OAuthClient> {
+        self.edge.upgrade().map(|edge| edge.config().oauth.clone()).unwrap_or_default()
+    }
+
+    fn is_shared(&self, domain: &str) -> bool {
+        let Some(edge) = self.edge.upgrade() else { return true };
+        let config = edge.config();
+        let wildcards = config.domains.iter().filter_map(|name| name.strip_prefix("*."));
+        let mut shared = wildcards.chain([config.domain.as_str()]);
+        shared.any(|name| {
+            let rest = name.strip_suffix(domain);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
     }
 }
 

@@ -14,7 +14,10 @@ mod custom_response;
 mod deny;
 mod forward_internal;
 mod headers;
+mod http_request;
+mod jwt_validation;
 mod log_line;
+mod login;
 mod rate_limit;
 mod redirect;
 mod restrict_ips;
@@ -36,7 +39,11 @@ pub fn compile_action(name: &str, config: &ConfigReader<'_>) -> Option<Arc<dyn P
         "custom-response" => custom_response::compile(config),
         "deny" => deny::compile(config),
         "forward-internal" => forward_internal::compile(config),
+        "http-request" => http_request::compile(config),
+        "jwt-validation" => jwt_validation::compile(config),
         "log" => log_line::compile(config),
+        "oauth" => login::oauth(config),
+        "openid-connect" => login::openid(config),
         "rate-limit" => rate_limit::compile(config),
         "redirect" => redirect::compile(config),
         "remove-headers" => headers::remove(config),
