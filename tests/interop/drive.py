@@ -5,7 +5,6 @@ usage: drive.py EDGE-BINARY NAME=COMMAND... (a command is split at blanks)
 """
 
 import concurrent.futures
-import fcntl
 import json
 import os
 import queue
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import threading
 
-from loopback import PATIENCE, Edge, Failed, Handler, eventually, require, serve_echo, serve_http
+from loopback import PATIENCE, Edge, Failed, Handler, eventually, loopback_up, require, serve_echo, serve_http
 
 # --- an SDK in a process of its own ---------------------------------------------
 
@@ -494,15 +493,6 @@ def checks_of(name):
     """The checks of all SDKs, with those of this one after the other options."""
     at = [check for _, check in CHECKS].index(tcp_endpoint)
     return CHECKS[:at] + CHECKS_OF.get(name, []) + CHECKS[at:]
-
-
-def loopback_up():
-    """A fresh network namespace has its loopback interface down."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        request = struct.pack("16sh14x", b"lo", 0)
-        flags = struct.unpack("16sh14x", fcntl.ioctl(control, 0x8913, request))[1]
-        if not flags & 1:
-            fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", flags | 1))
 
 
 def drive(name, command, binary):

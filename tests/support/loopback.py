@@ -2,11 +2,13 @@
 
 A suite's run.sh has this directory in PYTHONPATH. Standard library only."""
 
+import fcntl
 import http.server
 import json
 import os
 import socket
 import socketserver
+import struct
 import subprocess
 import threading
 import time
@@ -50,6 +52,15 @@ def eventually(what, attempt, limit=PATIENCE):
     if not found:
         raise Failed(f"{what}: not within {limit} s; last: {last!r}")
     return found[0]
+
+
+def loopback_up():
+    """A fresh network namespace has its loopback interface down."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(control, 0x8913, request))[1]
+        if not flags & 1:
+            fcntl.ioctl(control, 0x8914, struct.pack("16sh14x", b"lo", flags | 1))
 
 
 def free_port():

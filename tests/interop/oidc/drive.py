@@ -14,7 +14,7 @@ import sys
 import tempfile
 import urllib.parse
 
-from loopback import Edge, Failed, Handler, eventually, free_port, require, serve_http
+from loopback import Edge, Failed, Handler, eventually, free_port, loopback_up, require, serve_http
 
 HOST = "app.localhost"
 
@@ -142,6 +142,7 @@ def check_browser(url, work):
 def main():
     program, agent, packages = sys.argv[1:]
     here = os.path.dirname(os.path.abspath(__file__))
+    loopback_up()
     with tempfile.TemporaryDirectory(prefix="culvert-oidc-") as work:
         edge = Edge(program, work)
         children = []
