@@ -36,6 +36,13 @@ def agent(binaries, directory, text):
     return "" if done.returncode == 0 else done.stderr + done.stdout
 
 
+def policy(binaries, directory, text):
+    """Returns what `culvert config check` reports about a traffic policy."""
+    lines = "".join(f"      {line}\n" for line in text.splitlines())
+    endpoint = "  - name: a\n    upstream: {url: 8080}\n    traffic_policy:\n"
+    return agent(binaries, directory, f"endpoints:\n{endpoint}{lines}")
+
+
 def edge(binaries, directory, text):
     """Returns what `culvert-edge serve` reports about an edge's configuration; starts it on
     loopback, with a certificate in place of the named one and a hash where "..." stands for one."""
@@ -72,7 +79,11 @@ def edge(binaries, directory, text):
 def main(binaries):
     passed = failed = 0
     for place, text in examples():
-        kind = edge if re.search(r"^(domain|credentials|listeners|routes|fetch|oauth):", text, re.M) else agent
+        kind = agent
+        if re.search(r"^(domain|credentials|listeners|routes|fetch|oauth):", text, re.M):
+            kind = edge
+        elif re.search(r"^(on_\w+|inbound|outbound):", text, re.M):
+            kind = policy
         with tempfile.TemporaryDirectory() as directory:
             fault = kind(binaries, pathlib.Path(directory), text)
         if fault:
