@@ -4,13 +4,12 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::edge::Edge;
 use crate::load::{self, Entrance};
-use crate::logged::{Program, wait, wait_for};
-use crate::proc;
+use crate::logged::wait;
 use crate::tools::Programs;
 use crate::upstream;
 
@@ -19,7 +18,6 @@ const BUSY_VISITORS: usize = 200;
 const START: Duration = Duration::from_secs(60);
 const CROWD_START: Duration = Duration::from_secs(600);
 const HOST: &str = "crowd.bench.test";
-const TOKEN: &str = "2benchCrowd0authtoken_0123456789ABCDEFGHIJKLMNOPQRSTUV";
 
 /// Measures and prints. `agents` is the number of agents.
 pub fn run(programs: &Programs, agents: usize, dir: &Path) -> io::Result<()> {
@@ -31,72 +29,6 @@ pub fn run(programs: &Programs, agents: usize, dir: &Path) -> io::Result<()> {
     result
 }
 
-/// An edge in a directory of its own.
-struct Edge {
-    program: Program,
-    dir: PathBuf,
-    ready: String,
-}
-
-impl Edge {
-    fn start(programs: &Programs, dir: &Path, limits: &str) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let text = format!(
-            "domain: bench.test\nlisteners: {{agent: '127.0.0.1:0', http: '[::]:0', https: \
-             '127.0.0.1:0', tcp: 127.0.0.1}}\nports: 0-0\nstate_dir: state\ncredentials:\n  - \
-             {{id: one, authtoken: {TOKEN}}}\nlimits: {{{limits}}}\n"
-        );
-        fs::write(dir.join("edge.yml"), text)?;
-        let mut command = Command::new(&programs.edge);
-        command.args(["serve", "--config", "edge.yml", "--ready-file", "ready.json"]);
-        let program = Program::start("edge", command.current_dir(dir), dir)?;
-        let ready = wait_for("the edge's ready file", START, || {
-            fs::read_to_string(dir.join("ready.json")).ok()
-        })?;
-        Ok(Edge { program, dir: dir.to_path_buf(), ready })
-    }
-
-    /// Returns a text of the ready file.
-    fn text(&self, key: &str) -> io::Result<&str> {
-        let rest = self.ready.split(&format!("\"{key}\"")).nth(1);
-        rest.and_then(|rest| rest.split('"').nth(1))
-            .ok_or_else(|| io::Error::other(format!("no {key} in {}", self.ready)))
-    }
-
-    fn http_port(&self) -> io::Result<u16> {
-        let port = self.text("http_addr")?.rsplit(':').next().and_then(|port| port.parse().ok());
-        port.ok_or_else(|| io::Error::other("no port in http_addr"))
-    }
-
-    fn agent(
-        &self,
-        programs: &Programs,
-        name: &str,
-        host: &str,
-        to: SocketAddr,
-    ) -> io::Result<Program> {
-        let text = format!(
-            "version: 3\nagent: {{authtoken: {TOKEN}, connect_url: '{}', connect_cas: '{}', \
-             web_addr: false}}\n",
-            self.text("agent_addr")?,
-            self.dir.join(self.text("ca")?).display()
-        );
-        let config = self.dir.join(format!("{name}.yml"));
-        fs::write(&config, text)?;
-        let mut command = Command::new(&programs.agent);
-        command.args(["http", &to.to_string(), "--url", &format!("http://{host}"), "--config"]);
-        Program::start(name, command.arg(config).args(["--log", "stdout"]), &self.dir)
-    }
-
-    fn memory(&self) -> io::Result<u64> {
-        proc::resident(self.program.pid())
-    }
-
-    fn threads(&self) -> u64 {
-        proc::threads(self.program.pid())
-    }
-}
-
 /// Idle visitors, then newcomers at an edge whose places are all taken.
 fn visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
     let edge = Edge::start(programs, dir, &format!("visitors: {VISITORS}, idle_seconds: 3600"))?;
@@ -104,7 +36,7 @@ fn visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
     let mut agent = edge.agent(programs, "agent", HOST, to)?;
     agent.says("started tunnel", 0, START)?;
     let port = edge.http_port()?;
-    let entrance = Entrance { addr: (Ipv4Addr::LOCALHOST, port).into(), host: HOST.to_owned() };
+    let entrance = Entrance::new((Ipv4Addr::LOCALHOST, port).into(), HOST);
     load::once(&entrance)?;
     let before = (edge.memory()?, edge.threads());
     let mut kept = load::idle(&entrance, VISITORS)?;

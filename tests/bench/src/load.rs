@@ -13,9 +13,16 @@ pub struct Entrance {
     pub addr: SocketAddr,
     /// Value of the Host header, which selects the HTTP endpoint.
     pub host: String,
+    /// Further header lines, each with CR LF.
+    pub fields: String,
 }
 
 impl Entrance {
+    /// Returns an entrance for requests without further header lines.
+    pub fn new(addr: SocketAddr, host: impl Into<String>) -> Self {
+        Entrance { addr, host: host.into(), fields: String::new() }
+    }
+
     fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.addr, Duration::from_secs(5))?;
         stream.set_nodelay(true)?;
@@ -54,20 +61,21 @@ fn small(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> io::Resul
     }
 }
 
-fn small_request(host: &str) -> Vec<u8> {
-    format!("GET /small HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
+fn small_request(entrance: &Entrance) -> Vec<u8> {
+    let Entrance { host, fields, .. } = entrance;
+    format!("GET /small HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n").into_bytes()
 }
 
 /// Sends one small request on a connection of its own.
 pub fn once(entrance: &Entrance) -> io::Result<()> {
     let mut stream = entrance.connect()?;
-    small(&mut stream, &small_request(&entrance.host), &mut [0; 4096])
+    small(&mut stream, &small_request(entrance), &mut [0; 4096])
 }
 
 /// Sends `count` small requests, one after another on one connection.
 pub fn repeat(entrance: &Entrance, count: usize) -> io::Result<()> {
     let mut stream = entrance.connect()?;
-    let request = small_request(&entrance.host);
+    let request = small_request(entrance);
     let mut buffer = [0; 4096];
     (0..count).try_for_each(|_| small(&mut stream, &request, &mut buffer))
 }
@@ -89,7 +97,7 @@ pub fn requests(entrance: &Entrance, connections: usize, time: Duration) -> io::
             let entrance = entrance.clone();
             thread::spawn(move || -> io::Result<Vec<u32>> {
                 let mut stream = entrance.connect()?;
-                let request = small_request(&entrance.host);
+                let request = small_request(&entrance);
                 let mut buffer = [0; 4096];
                 let mut micros = Vec::with_capacity(100_000);
                 loop {
@@ -126,7 +134,8 @@ pub fn percentile(values: &mut [u32], percent: usize) -> u32 {
 pub fn download(entrance: &Entrance, size: u64) -> io::Result<Duration> {
     let started = Instant::now();
     let mut stream = entrance.connect()?;
-    let request = format!("GET /bulk/{size} HTTP/1.1\r\nHost: {}\r\n\r\n", entrance.host);
+    let Entrance { host, fields, .. } = entrance;
+    let request = format!("GET /bulk/{size} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
     stream.write_all(request.as_bytes())?;
     let mut buffer = vec![0; 256 * 1024];
     let mut filled = 0;
@@ -164,8 +173,9 @@ pub fn download(entrance: &Entrance, size: u64) -> io::Result<Duration> {
 pub fn upload(entrance: &Entrance, size: u64) -> io::Result<Duration> {
     let started = Instant::now();
     let mut stream = entrance.connect()?;
+    let Entrance { host, fields, .. } = entrance;
     let request =
-        format!("POST /up HTTP/1.1\r\nHost: {}\r\nContent-Length: {size}\r\n\r\n", entrance.host);
+        format!("POST /up HTTP/1.1\r\nHost: {host}\r\n{fields}Content-Length: {size}\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let bulk = vec![b'y'; 256 * 1024];
     let mut left = size;
@@ -180,7 +190,7 @@ pub fn upload(entrance: &Entrance, size: u64) -> io::Result<Duration> {
 
 /// Opens `count` connections, sends one request on each and leaves them open.
 pub fn idle(entrance: &Entrance, count: usize) -> io::Result<Vec<TcpStream>> {
-    let request = small_request(&entrance.host);
+    let request = small_request(entrance);
     let mut buffer = [0; 4096];
     (0..count)
         .map(|n| {
@@ -198,7 +208,7 @@ mod tests {
 
     fn direct() -> Entrance {
         let addr = crate::upstream::start().unwrap();
-        Entrance { addr, host: addr.to_string() }
+        Entrance::new(addr, addr.to_string())
     }
 
     #[test]
@@ -226,6 +236,6 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         drop(listener);
-        assert!(once(&Entrance { addr, host: "x".into() }).is_err());
+        assert!(once(&Entrance::new(addr, "x")).is_err());
     }
 }

@@ -2,7 +2,9 @@
 //! one run, with interleaved repetitions and medians, because machines are noisy. Ratios are
 //! compared. An absolute figure is one of memory, or of a delay far above any noise.
 
+mod api_load;
 mod crowd;
+mod edge;
 mod instructions;
 mod load;
 #[path = "../../support/logged.rs"]
@@ -36,7 +38,8 @@ usage: culvert-bench [options]
   --counting FILE   the agent built with the feature count-allocs
   --agent-arg ARG   passed on to the agent (repeatable)
   --only A,B        of: none, ssh, dbclient, tcp, http, inspected
-  --skip A,B        of: memory, allocs, bulk, requests; of --instructions: agent, edge
+  --skip A,B        of: memory, allocs, api, bulk, requests; of --instructions: agent, edge,
+                    basic-auth
   --reps N          repetitions of what is noisy, default 3
   --bulk MIB        size of a bulk repetition, default 256
   --seconds S       length of a repetition of small requests, default 2
@@ -201,7 +204,11 @@ impl Bench<'_> {
             .into_iter()
             .filter(|kind| kinds.contains(kind))
             .collect();
-        counting.run(&counted, &kinds)
+        let mut exceeded = counting.run(&counted, &kinds)?;
+        if self.wanted("basic-auth") {
+            exceeded.extend(counting.basic_auth()?);
+        }
+        Ok(exceeded)
     }
 
     fn start(&self, kind: Kind) -> io::Result<Tunnel> {
@@ -237,6 +244,10 @@ impl Bench<'_> {
                     self.allocations(*kind, agent)?;
                 }
             }
+        }
+        if self.wanted("api") && kinds.contains(&Kind::CulvertHttp) {
+            eprintln!("API requests");
+            self.api_load()?;
         }
         let tunnels: Vec<(Kind, Tunnel)> =
             kinds.iter().map(|kind| Ok((*kind, self.start(*kind)?))).collect::<io::Result<_>>()?;
@@ -316,6 +327,21 @@ impl Bench<'_> {
         let peak = sampler.join().map_err(|_| io::Error::other("the sampler panicked"))?;
         result?;
         self.add(kind, "peak", (peak as f64 - before).max(0.0) / MB);
+        Ok(())
+    }
+
+    /// Measures what requests to the API of an edge cost its visitors.
+    fn api_load(&self) -> io::Result<()> {
+        let Options { programs, reps, seconds, .. } = self.options;
+        let time = Duration::from_secs(*seconds);
+        let dir = self.dir.join("api");
+        let pairs = api_load::run(programs, self.upstream, &dir, 2 * reps + 1, time)?;
+        self.add(Kind::CulvertHttp, "api_pairs", pairs.len() as f64);
+        for pair in pairs.iter().filter(|pair| pair.is_complete()) {
+            self.add(Kind::CulvertHttp, "api_p99_without", pair.without);
+            self.add(Kind::CulvertHttp, "api_p99", pair.with);
+            self.add(Kind::CulvertHttp, "api_ratio", pair.with / pair.without);
+        }
         Ok(())
     }
 

@@ -93,6 +93,10 @@ pub const INSPECTION: &[(&str, &str, f64)] = &[
     ("up_cpu", "client CPU/GiB, upload", 1.1),
 ];
 
+/// Most that 100 requests a second to the API of an edge may raise the 99th percentile of its
+/// visitors, as a multiple.
+pub const API_RATIO: f64 = 1.2;
+
 /// Most that a full ring of 1 MiB may add to idle memory, and most that further requests may
 /// add to that: a few pages of stacks that were touched late, less than half a byte for each
 /// request. In MB.
@@ -141,6 +145,31 @@ impl Results {
             if value > most {
                 missed.push(title);
             }
+        }
+    }
+
+    /// Prints what requests to the API of the edge cost visitors, with the load of the machine.
+    fn print_api(&self, missed: &mut Vec<&'static str>) {
+        let get = |key| self.get(Kind::CulvertHttp, key);
+        if get("api_pairs").is_none() {
+            return;
+        }
+        let Some(ratio) = get("api_ratio") else {
+            println!("\nvisitors' p99 with API requests: the API answered fewer than 90/s  MISS");
+            return missed.push("visitors' p99 with API requests");
+        };
+        let (with, without) = (get("api_p99"), get("api_p99_without"));
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or("?");
+        let verdict = if ratio <= API_RATIO { "ok" } else { "MISS" };
+        println!(
+            "\nvisitors' p99 with 100 API requests/s: {:.2} ms, without {:.2} ms; median ratio \
+             {ratio:.3}  must <= {API_RATIO:.2} {verdict} (load of the machine {load})",
+            with.unwrap_or_default(),
+            without.unwrap_or_default()
+        );
+        if ratio > API_RATIO {
+            missed.push("visitors' p99 with API requests");
         }
     }
 
@@ -200,6 +229,7 @@ impl Results {
         if kinds.contains(&Kind::Inspected) {
             self.print_inspection(&mut missed);
         }
+        self.print_api(&mut missed);
         missed
     }
 }
@@ -238,6 +268,19 @@ mod tests {
         results.add(Kind::CulvertTcp, "idle", 2.1);
         assert_eq!(results.reached("idle", Target::Below(2.0)), Some(false));
         assert_eq!(results.reached("rps", Target::AboveSsh(1.0)), None);
+    }
+
+    #[test]
+    fn api_requests_may_cost_a_fifth() {
+        for (ratio, missed) in [(Some(1.19), false), (Some(1.21), true), (None, true)] {
+            let mut results = Results::default();
+            results.add(Kind::CulvertHttp, "api_pairs", 7.0);
+            if let Some(ratio) = ratio {
+                results.add(Kind::CulvertHttp, "api_ratio", ratio);
+            }
+            let titles = results.print(&[]);
+            assert_eq!(titles.contains(&"visitors' p99 with API requests"), missed);
+        }
     }
 
     #[test]

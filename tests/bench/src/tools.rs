@@ -16,6 +16,10 @@ use std::time::Duration;
 /// Bytes of the ring of captured requests.
 pub const RING: i64 = 1 << 20;
 
+/// Credential of `Kind::BasicAuth`, and its header line.
+const CREDENTIAL: (&str, &str) =
+    ("bench:correct horse", "Authorization: Basic YmVuY2g6Y29ycmVjdCBob3JzZQ==\r\n");
+
 const START: Duration = Duration::from_secs(60);
 
 /// A kind of tunnel.
@@ -30,6 +34,9 @@ pub enum Kind {
     CulvertHttp,
     /// With capture of requests.
     Inspected,
+    /// Without capture, with a user and a password that the edge checks in each request. Its
+    /// instructions are counted, nothing else.
+    BasicAuth,
 }
 
 impl Kind {
@@ -44,7 +51,7 @@ impl Kind {
 
     /// Returns whether it is an agent under test.
     pub fn is_ours(self) -> bool {
-        matches!(self, Kind::CulvertTcp | Kind::CulvertHttp | Kind::Inspected)
+        !matches!(self, Kind::Direct | Kind::Ssh | Kind::Dbclient)
     }
 
     pub fn name(self) -> &'static str {
@@ -55,6 +62,7 @@ impl Kind {
             Kind::CulvertTcp => "culvert tcp",
             Kind::CulvertHttp => "culvert http",
             Kind::Inspected => "inspected",
+            Kind::BasicAuth => "basic auth",
         }
     }
 }
@@ -108,7 +116,7 @@ impl Programs {
             Kind::Direct => &[],
             Kind::Ssh => Client::OpenSsh.needs(),
             Kind::Dbclient => Client::Dropbear.needs(),
-            Kind::CulvertTcp | Kind::CulvertHttp | Kind::Inspected => {
+            _ => {
                 return [&self.agent, &self.edge]
                     .into_iter()
                     .find(|path| !path.is_file())
@@ -200,7 +208,7 @@ pub fn start(
     fs::create_dir_all(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
     let mut tunnel = Tunnel {
-        entrance: Entrance { addr: upstream, host: upstream.to_string() },
+        entrance: Entrance::new(upstream, upstream.to_string()),
         client: None,
         server: None,
         dir: dir.to_path_buf(),
@@ -209,9 +217,14 @@ pub fn start(
         Kind::Direct => Ok(()),
         Kind::Ssh => openssh(&mut tunnel, upstream),
         Kind::Dbclient => dbclient(&mut tunnel, upstream),
-        Kind::CulvertTcp => culvert(&mut tunnel, programs, "tcp", upstream, -1),
-        Kind::CulvertHttp => culvert(&mut tunnel, programs, "http", upstream, -1),
-        Kind::Inspected => culvert(&mut tunnel, programs, "http", upstream, RING),
+        Kind::CulvertTcp => culvert(&mut tunnel, programs, &["tcp"], upstream, -1),
+        Kind::CulvertHttp => culvert(&mut tunnel, programs, &["http"], upstream, -1),
+        Kind::Inspected => culvert(&mut tunnel, programs, &["http"], upstream, RING),
+        Kind::BasicAuth => {
+            tunnel.entrance.fields = CREDENTIAL.1.to_owned();
+            let command = ["http", "--basic-auth", CREDENTIAL.0];
+            culvert(&mut tunnel, programs, &command, upstream, -1)
+        }
     };
     match result {
         Ok(()) => Ok(tunnel),
@@ -290,7 +303,7 @@ fn forward(
 fn culvert(
     tunnel: &mut Tunnel,
     programs: &Programs,
-    command: &str,
+    command: &[&str],
     upstream: SocketAddr,
     ring: i64,
 ) -> io::Result<()> {
@@ -319,7 +332,7 @@ fn culvert(
         "client",
         programs
             .command(Counted::Agent, &dir)
-            .arg(command)
+            .args(command)
             .arg(upstream.to_string())
             .arg("--config")
             .arg(dir.join("agent.yml"))
@@ -341,7 +354,7 @@ fn culvert(
         .next()
         .and_then(|port| port.parse::<u16>().ok())
         .ok_or_else(|| io::Error::other(format!("no port in the agent's URL {url}")))?;
-    tunnel.entrance =
-        Entrance { addr: (Ipv4Addr::LOCALHOST, port).into(), host: authority.to_string() };
+    tunnel.entrance.addr = (Ipv4Addr::LOCALHOST, port).into();
+    tunnel.entrance.host = authority.to_string();
     wait_for_service(tunnel)
 }
