@@ -77,8 +77,8 @@ impl Pair {
     }
 }
 
-/// A client of the API on one connection.
-struct ApiClient {
+/// A client of an API on one connection.
+pub struct ApiClient {
     stream: TcpStream,
     fields: String,
     /// Path of the credential to remove next.
@@ -86,7 +86,8 @@ struct ApiClient {
 }
 
 impl ApiClient {
-    fn connect(address: SocketAddr, key: &str) -> io::Result<Self> {
+    /// Connects with a key for the field Authorization.
+    pub fn connect(address: SocketAddr, key: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(START))?;
@@ -144,7 +145,7 @@ impl ApiClient {
     }
 
     /// Returns the body of a response, which must not be an error.
-    fn call(&mut self, method: &str, path: &str, body: &str) -> io::Result<String> {
+    pub fn call(&mut self, method: &str, path: &str, body: &str) -> io::Result<String> {
         let length = body.len();
         let fields = &self.fields;
         write!(

@@ -12,7 +12,20 @@ use crate::proc;
 use crate::tools::Programs;
 
 const START: Duration = Duration::from_secs(60);
-const TOKEN: &str = "2benchCrowd0authtoken_0123456789ABCDEFGHIJKLMNOPQRSTUV";
+
+/// Settings of an agent that is not the usual one.
+#[derive(Default)]
+pub struct AgentOptions {
+    /// Number of its credential.
+    pub credential: usize,
+    /// Address of its local API.
+    pub web: Option<SocketAddr>,
+}
+
+/// Returns the authtoken of a credential.
+fn token(number: usize) -> String {
+    format!("2benchCrowd0authtoken{number:05}_0123456789ABCDEFGHIJKLMNOPQR")
+}
 
 /// An edge in a directory of its own.
 pub struct Edge {
@@ -23,11 +36,23 @@ pub struct Edge {
 
 impl Edge {
     pub fn start(programs: &Programs, dir: &Path, limits: &str) -> io::Result<Self> {
+        Self::with_credentials(programs, dir, 1, limits)
+    }
+
+    /// Starts an edge with a number of credentials.
+    pub fn with_credentials(
+        programs: &Programs,
+        dir: &Path,
+        count: usize,
+        limits: &str,
+    ) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
+        let credentials: String =
+            (0..count).map(|n| format!("  - {{id: c{n}, authtoken: {}}}\n", token(n))).collect();
         let text = format!(
             "domain: bench.test\nlisteners: {{agent: '127.0.0.1:0', http: '[::]:0', https: \
              '127.0.0.1:0', tcp: 127.0.0.1, api: '127.0.0.1:0'}}\nports: 0-0\nstate_dir: \
-             state\ncredentials:\n  - {{id: one, authtoken: {TOKEN}}}\nlimits: {{{limits}}}\n"
+             state\ncredentials:\n{credentials}limits: {{{limits}}}\n"
         );
         fs::write(dir.join("edge.yml"), text)?;
         let mut command = Command::new(&programs.edge);
@@ -58,9 +83,22 @@ impl Edge {
         host: &str,
         to: SocketAddr,
     ) -> io::Result<Program> {
+        self.agent_with(programs, name, host, to, AgentOptions::default())
+    }
+
+    pub fn agent_with(
+        &self,
+        programs: &Programs,
+        name: &str,
+        host: &str,
+        to: SocketAddr,
+        options: AgentOptions,
+    ) -> io::Result<Program> {
+        let web = options.web.map_or("false".to_owned(), |web| format!("'{web}'"));
         let text = format!(
-            "version: 3\nagent: {{authtoken: {TOKEN}, connect_url: '{}', connect_cas: '{}', \
-             web_addr: false}}\n",
+            "version: 3\nagent: {{authtoken: {}, connect_url: '{}', connect_cas: '{}', \
+             web_addr: {web}}}\n",
+            token(options.credential),
             self.text("agent_addr")?,
             self.dir.join(self.text("ca")?).display()
         );

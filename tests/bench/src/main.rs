@@ -3,6 +3,7 @@
 //! compared. An absolute figure is one of memory, or of a delay far above any noise.
 
 mod api_load;
+mod bind_time;
 mod crowd;
 mod edge;
 mod instructions;
@@ -45,6 +46,7 @@ usage: culvert-bench [options]
   --seconds S       length of a repetition of small requests, default 2
   --instructions    count instructions with callgrind instead, of one connection
   --crowd AGENTS    measure instead an edge with 10,000 idle visitors, and with so many agents
+  --binds AGENTS    measure instead the time of a Bind with so many credentials and agents
   --profiles DIR    keep the files of callgrind there
   --check           exit 3 if a figure that must be reached is not; the instructions
                     must not exceed those of instructions.tsv
@@ -60,6 +62,7 @@ struct Options {
     seconds: u64,
     instructions: bool,
     crowd: Option<usize>,
+    binds: Option<usize>,
     profiles: Option<PathBuf>,
     check: bool,
 }
@@ -75,6 +78,7 @@ fn options() -> Result<Options, String> {
         seconds: 2,
         instructions: false,
         crowd: None,
+        binds: None,
         profiles: None,
         check: false,
     };
@@ -104,6 +108,7 @@ fn options() -> Result<Options, String> {
             "--bulk" => options.bulk = number()?.max(1),
             "--seconds" => options.seconds = number()?.max(1),
             "--crowd" => options.crowd = Some(usize::try_from(number()?.max(1)).unwrap_or(1)),
+            "--binds" => options.binds = Some(usize::try_from(number()?.max(1)).unwrap_or(1)),
             "--only" => {
                 options.kinds = value
                     .split(',')
@@ -149,6 +154,12 @@ fn run(options: &Options) -> io::Result<Vec<String>> {
     if let Some(agents) = options.crowd {
         let dir = std::env::temp_dir().join(format!("culvert-crowd-{}", std::process::id()));
         return crowd::run(&options.programs, agents, &dir).map(|()| Vec::new());
+    }
+    if let Some(agents) = options.binds {
+        let dir = std::env::temp_dir().join(format!("culvert-binds-{}", std::process::id()));
+        let missed = bind_time::run(&options.programs, agents, &dir);
+        let _ = std::fs::remove_dir_all(&dir);
+        return missed.map(|missed| missed.into_iter().collect());
     }
     let mut kinds = Vec::new();
     for kind in &options.kinds {

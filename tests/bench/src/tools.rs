@@ -233,7 +233,7 @@ pub fn start(
 }
 
 /// Returns a loopback port that was free a moment ago.
-fn free_port() -> io::Result<u16> {
+pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
