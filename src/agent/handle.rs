@@ -1,6 +1,7 @@
 //! Handle by which other threads read the agent's status and request endpoints. A request is an
 //! event for the supervisor. The calling thread waits for the response.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -11,6 +12,7 @@ use super::status::{EndpointView, Status, View};
 use super::updates::UpdateHandle;
 use crate::config;
 use crate::inspect::Inspector;
+use crate::net::resolver::listen_addresses;
 use crate::proxy::{Pool, PoolNumbers};
 use crate::replay::Replayer;
 use crate::sys::sync::{Mutex, MutexGuard};
@@ -145,6 +147,11 @@ impl Handle {
     /// Returns the options of the configuration. For endpoints see [`Self::endpoints`].
     pub fn config(&self) -> &config::Agent {
         &self.0.config
+    }
+
+    /// Returns the addresses of a `host:port` on which this machine listens.
+    pub fn listen_addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+        listen_addresses(text)
     }
 
     fn submit(&self, request: Request) -> RequestResult {

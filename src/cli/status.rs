@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -12,6 +12,7 @@ use super::exit::{CommandError, FINE, NOT_RUNNING, print};
 use super::parse::ParsedCommand;
 use crate::config::{WebAddr, file};
 use crate::http1::head::ResponseHeadReader;
+use crate::net::resolver::listen_addresses;
 
 /// Time for one call, also for another program that does not respond.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,12 +55,27 @@ pub(super) fn text_at(address: &WebAddr) -> String {
 fn find_at(address: &WebAddr) -> Result<RunningAgent, String> {
     match address {
         WebAddr::Off => Err(API_IS_OFF.to_owned()),
-        WebAddr::At(text) => find(text, text.to_socket_addrs().into_iter().flatten()),
+        WebAddr::At(text) => match listen_addresses(text) {
+            Ok(addresses) => find(text, addresses.into_iter().map(reachable)),
+            Err(why) => Err(format!("no agent responds at {text}: {why}")),
+        },
         WebAddr::Usual => find(
             "127.0.0.1:4040",
             WebAddr::USUAL_PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         ),
     }
+}
+
+/// Returns the loopback address for one that stands for every address of this machine: the API
+/// refuses requests to the latter.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 /// The answers of a running agent.

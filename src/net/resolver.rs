@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -270,6 +270,25 @@ pub fn literal(host: &str, port: u16) -> io::Result<Option<SocketAddr>> {
         })?);
     }
     Ok(Some(address))
+}
+
+/// Returns the addresses of `host:port` on which this machine listens. Without a host: every
+/// address of this machine.
+pub fn listen_addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or("it must be host:port")?;
+    let port = port.parse().map_err(|_| "it must be host:port")?;
+    let ips = match host {
+        "" => vec![Ipv4Addr::UNSPECIFIED.into()],
+        // Also without an entry in a hosts file.
+        "localhost" => vec![Ipv4Addr::LOCALHOST.into()],
+        _ => {
+            Resolver::new(Vec::new(), Vec::new(), "").resolve(host, false, &[], Deadline::Never)?
+        }
+    };
+    Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
 }
 
 fn cannot_resolve(name: &str, is_configured: bool, failures: &[String]) -> String {
@@ -581,5 +600,17 @@ mod tests {
         fs::write(dir.join("hosts"), "192.0.2.9 edge\n").unwrap();
         assert_eq!(resolve("edge"), Ok(ips(&["192.0.2.9"])));
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn addresses_as_users_write_them() {
+        let resolved = |text| listen_addresses(text).map(|all| all[0].to_string());
+        assert_eq!(resolved("127.0.0.1:4040").unwrap(), "127.0.0.1:4040");
+        assert_eq!(resolved("localhost:1").unwrap(), "127.0.0.1:1");
+        assert_eq!(resolved("[::1]:1").unwrap(), "[::1]:1");
+        assert_eq!(resolved(":4040").unwrap(), "0.0.0.0:4040");
+        for bad in ["4040", "localhost", "localhost:x", "localhost:70000", "::1:4040x"] {
+            assert!(resolved(bad).unwrap_err().contains("host:port"), "{bad}");
+        }
     }
 }

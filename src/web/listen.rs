@@ -1,14 +1,18 @@
 //! Listener of the local API: `web_addr` (agent 10.1).
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::config::WebAddr;
 use crate::event;
 use crate::sys::{fd_budget, socket};
 
-/// Opens the listener. `None`: disabled. The error has what to do.
-pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
+/// Function that returns the addresses of a `host:port`.
+type Resolve = fn(&str) -> Result<Vec<SocketAddr>, String>;
+
+/// Opens the listener; `resolve` returns the addresses of a `host:port`. `None`: disabled. The
+/// error has what to do.
+pub fn listen(addr: &WebAddr, resolve: Resolve) -> Result<Option<TcpListener>, String> {
     match addr {
         WebAddr::Off => Ok(None),
         WebAddr::Usual => usual().map(Some).map_err(|e| {
@@ -18,7 +22,7 @@ pub fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
                 disables it"
             )
         }),
-        WebAddr::At(text) => at(text).map(Some),
+        WebAddr::At(text) => at(text, resolve).map(Some),
     }
 }
 
@@ -33,7 +37,7 @@ fn usual() -> io::Result<TcpListener> {
     Err(io::ErrorKind::AddrInUse.into())
 }
 
-fn at(text: &str) -> Result<TcpListener, String> {
+fn at(text: &str, resolve: Resolve) -> Result<TcpListener, String> {
     let fault = |e: io::Error| match e.kind() {
         // Programs that start the agent search for these words.
         io::ErrorKind::AddrInUse => {
@@ -41,9 +45,13 @@ fn at(text: &str) -> Result<TcpListener, String> {
                 "web_addr: listen tcp {text}: bind: address already in use; name another one, or false"
             )
         }
-        _ => format!("web_addr: cannot listen on {text}: {}", fd_budget::words(&e)),
+        _ => cannot_listen(text, &fd_budget::words(&e)),
     };
-    bind(&resolve(text).map_err(fault)?).map_err(fault)
+    bind(&resolve(text).map_err(|e| cannot_listen(text, &e))?).map_err(fault)
+}
+
+fn cannot_listen(text: &str, why: &str) -> String {
+    format!("web_addr: cannot listen on {text}: {why}")
 }
 
 /// Binds the first address that is available. An address that this machine does not have yet
@@ -60,38 +68,12 @@ fn bind(addrs: &[SocketAddr]) -> io::Result<TcpListener> {
     })
 }
 
-/// Returns the addresses for a user's `host:port`. Without a host: every address of this
-/// machine.
-fn resolve(text: &str) -> io::Result<Vec<SocketAddr>> {
-    let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "it must be host:port");
-    if let Ok(addr) = text.parse() {
-        return Ok(vec![addr]);
-    }
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    match host {
-        "" => Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into()]),
-        // Also without an entry in a hosts file.
-        "localhost" => Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]),
-        _ => Ok((host, port).to_socket_addrs()?.collect()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_as_users_write_them() {
-        let resolved =
-            |text| resolve(text).map(|all| all[0].to_string()).map_err(|e| e.to_string());
-        assert_eq!(resolved("127.0.0.1:4040").unwrap(), "127.0.0.1:4040");
-        assert_eq!(resolved("localhost:1").unwrap(), "127.0.0.1:1");
-        assert_eq!(resolved("[::1]:1").unwrap(), "[::1]:1");
-        assert_eq!(resolved(":4040").unwrap(), "0.0.0.0:4040");
-        for bad in ["4040", "localhost", "localhost:x", "localhost:70000", "::1:4040x"] {
-            assert!(resolved(bad).unwrap_err().contains("host:port"), "{bad}");
-        }
+    fn listen(addr: &WebAddr) -> Result<Option<TcpListener>, String> {
+        super::listen(addr, |text| Ok(vec![text.parse().unwrap()]))
     }
 
     #[test]

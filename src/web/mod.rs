@@ -30,7 +30,10 @@ use crate::sys;
 
 /// Starts the local API of an agent. Returns its address; `None` if it is disabled.
 pub fn start(handle: &Handle) -> Result<Option<SocketAddr>, String> {
-    let Some(listener) = listen::listen(&handle.config().web_addr)? else { return Ok(None) };
+    let web_addr = &handle.config().web_addr;
+    let Some(listener) = listen::listen(web_addr, Handle::listen_addresses)? else {
+        return Ok(None);
+    };
     let failed = |e: std::io::Error| {
         let e = sys::fd_budget::words(&e);
         format!("cannot start the local API: {e}; web_addr: false disables it")

@@ -42,6 +42,10 @@ fn a_running_agent_is_online_with_its_endpoints() {
     assert!(text.contains(&endpoint), "{text}");
     assert!(text.contains("\nsession    "), "{text}");
 
+    // As an agent accepts it that listens on every address.
+    let (code, text) = status(&dir, &format!("':{}'", api.addr.port()), &[]);
+    assert_eq!(code, 0, "{text}");
+
     let (code, text) = status(&dir, &address, &["--json"]);
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((code, &value["status"]), (0, &json!("online")));
