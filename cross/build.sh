@@ -119,9 +119,13 @@ build() {
 	mips-* | mipsel-*) cflags="$cflags -fno-pic" ;;
 	esac
 	# The C code of ring is its slow part where it has no assembly. The Rust code around it is
-	# 40 KB smaller on MIPS if it is optimized for size.
+	# 40 KB smaller on MIPS if it is optimized for size. On x86_64 assembly processes the bytes,
+	# and C parts of a handshake.
 	if [ -z "$tiny" ]; then
-		cflags="$cflags -O3"
+		case $triple in
+		x86_64-*) cflags="$cflags -Os" ;;
+		*) cflags="$cflags -O3" ;;
+		esac
 		set -- "$@" --config 'profile.release.package.ring.opt-level="s"'
 	fi
 	export "CFLAGS_$lower=$cflags"
@@ -143,6 +147,13 @@ build() {
 		export RUSTC RUSTC_BOOTSTRAP PATH
 		;;
 	esac
+	# The program contains the names of source files, for panics. Without the directories of this
+	# machine they are the same everywhere, and shorter.
+	$cargo fetch --quiet --locked >&2 || fail "cargo cannot download the dependencies"
+	library=$(${RUSTC:-${cargo%cargo}rustc} --print sysroot)/lib/rustlib/src/rust/library
+	for directory in "$PWD" "$library" "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
+		RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$directory/="
+	done
 	profile=release
 	if [ -n "$tiny" ]; then
 		profile=tiny

@@ -38,13 +38,8 @@ sh tests/prepare.sh xz
 bytes() {
 	wc -c <"$1" | tr -d ' '
 }
-# packed FILE TARGET: its size in the file system of a router. OpenWrt's images for x86 use
-# the filter for the code of x86.
 packed() {
-	case $2 in
-	x86_64-* | i686-*) xz --x86 --lzma2=preset=9e -c "$1" ;;
-	*) xz -9e -c "$1" ;;
-	esac | wc -c | tr -d ' '
+	xz -9e -c "$1" | wc -c | tr -d ' '
 }
 line() {
 	printf '%-38s %-9s %10s %10s  %s\n' "$@"
@@ -89,13 +84,13 @@ for triple in "$@"; do
 	line "" figure now "at most" ""
 	program=$target/cross/$triple/culvert
 	figure "$triple" release bytes "$(bytes "$program")"
-	figure "$triple" release xz "$(packed "$program" "$triple")"
+	figure "$triple" release xz "$(packed "$program")"
 	memory "$triple" release "$program"
 	if grep -q "^tiny$tab$triple$tab" cross/budgets.tsv; then
 		sh cross/build.sh --tiny "$triple" >/dev/null || exit
 		program=$target/cross/$triple/tiny/culvert
 		figure "$triple" tiny bytes "$(bytes "$program")"
-		figure "$triple" tiny xz "$(packed "$program" "$triple")"
+		figure "$triple" tiny xz "$(packed "$program")"
 	fi
 done
 
@@ -121,7 +116,7 @@ if [ -z "$check" ]; then
 	sh cross/build.sh "$1" --features edge --bin culvert --bin culvert-edge >/dev/null
 	with_edge=$(bytes "$program")
 	line "$1, culvert-edge" bytes "$(bytes "$edge")" - ""
-	line "" xz "$(packed "$edge" "$1")" - ""
+	line "" xz "$(packed "$edge")" - ""
 	line "$1, agent built with the edge" bytes "$with_edge" - ""
 	# Cargo's features are part of the compiler's hashes, which changes a few hundred bytes.
 	growth=$((with_edge - plain))
