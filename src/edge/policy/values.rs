@@ -40,8 +40,8 @@ impl Variables for Scope<'_> {
         }
     }
 
-    fn secret(&self, _vault: &str, _name: &str) -> Option<Arc<str>> {
-        None
+    fn secret(&self, vault: &str, name: &str) -> Option<Arc<str>> {
+        self.input.services.secret(vault, name).map(|secret| secret.expose().into())
     }
 
     fn now(&self) -> Timestamp {

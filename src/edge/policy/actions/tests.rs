@@ -93,6 +93,7 @@ fn input<'a>(policy: &'a CompiledPolicy, client: &str, seconds: u64) -> PolicyIn
             server: "198.51.100.1:443".parse().unwrap(),
             tls: true,
             server_name: None,
+            handshake: None,
         },
         endpoint: EndpointInfo {
             id: "ep_1",
