@@ -105,6 +105,46 @@ fn a_visitor_needs_a_credential_of_the_policy() {
 }
 
 #[test]
+fn a_change_of_a_secret_applies_to_the_next_request() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let rest = edge.rest();
+    rest.create("/vaults", &json!({ "name": "house" }));
+    let secret = json!({ "vault_name": "house", "name": "password", "value": "open sesame" });
+    let id = rest.create("/vault_secrets", &secret)["id"].as_str().unwrap().to_owned();
+    let config = json!({ "credentials": ["user:${secrets.get('house', 'password')}"] });
+    let agent = start(&edge, &upstream, &[], &one("on_http_request", "basic-auth", config));
+    let mut visitor = agent.visit(&edge);
+    let mut status = |pair: &str| {
+        let field = format!("Authorization: Basic {pair}\r\n");
+        visitor.ask("GET", "/", &field, b"").status()
+    };
+    assert_eq!(status("dXNlcjpvcGVuIHNlc2FtZQ=="), 200);
+    rest.change(&format!("/vault_secrets/{id}"), &json!({ "value": "closed sesame" }));
+    assert_eq!(status("dXNlcjpvcGVuIHNlc2FtZQ=="), 401);
+    assert_eq!(status("dXNlcjpjbG9zZWQgc2VzYW1l"), 200);
+    rest.remove(&format!("/vault_secrets/{id}"));
+    assert_eq!(status("dXNlcjpjbG9zZWQgc2VzYW1l"), 500);
+}
+
+#[test]
+fn a_key_with_too_many_requests_gets_429() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let config = json!({ "name": "per key", "algorithm": "sliding_window", "capacity": 3,
+        "rate": "24h", "bucket_key": ["conn.client_ip", "getReqHeader('x-key')"] });
+    let agent = start(&edge, &upstream, &[], &one("on_http_request", "rate-limit", config));
+    let mut visitor = agent.visit(&edge);
+    for _ in 0..3 {
+        assert_eq!(visitor.ask("GET", "/", "X-Key: a\r\n", b"").status(), 200);
+    }
+    let refused = visitor.ask("GET", "/", "X-Key: a\r\n", b"");
+    assert_eq!(refused.status(), 429);
+    let seconds: u32 = refused.field("retry-after").unwrap().parse().unwrap();
+    // Rounded up to a whole second.
+    assert!((86_000..=86_401).contains(&seconds), "{seconds}");
+    assert_eq!(visitor.ask("GET", "/", "X-Key: b\r\n", b"").status(), 200);
+}
+
+#[test]
 fn urls_are_rewritten_and_redirected() {
     let (edge, upstream) = (Edge::start(), shows_requests());
     let policy = r"

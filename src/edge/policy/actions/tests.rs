@@ -27,7 +27,7 @@ use crate::proto::base64;
 use crate::proto::secret::Secret;
 use crate::time::Instant;
 
-/// An edge with the IP policy `ipp_office`.
+/// An edge with the IP policy `ipp_office` and a secret.
 #[derive(Debug)]
 struct FakeEdge {
     rates: Arc<RateTable>,
@@ -48,8 +48,8 @@ impl PolicyServices for FakeEdge {
         None
     }
 
-    fn secret(&self, _: &str, _: &str) -> Option<Secret> {
-        None
+    fn secret(&self, vault: &str, name: &str) -> Option<Secret> {
+        ((vault, name) == ("house", "password")).then(|| Secret::new("open sesame"))
     }
 
     fn rates(&self) -> Arc<RateTable> {
@@ -519,6 +519,93 @@ fn a_webhook_needs_the_signature_of_its_body() {
     let result = &outcome.results["verify_webhook"];
     assert_eq!(result["verified"], json!(false));
     assert_eq!(result["error"]["code"], json!("ERR_NGROK_3204"));
+}
+
+/// Configuration of `rate-limit` with one change.
+fn limit(key: &str, value: Value) -> Value {
+    let mut config = json!({ "name": "n", "algorithm": "sliding_window", "capacity": 2,
+        "rate": "60s", "bucket_key": ["req.headers['x-key'][0]", "req.method"] });
+    config[key] = value;
+    config
+}
+
+#[test]
+fn a_limit_that_is_out_of_its_bounds_is_refused() {
+    for (key, value, code) in [
+        ("capacity", json!(0), 2215),
+        ("capacity", json!(2_000_000_001_u64), 2215),
+        ("rate", json!("50s"), 2225),
+        ("rate", json!("25h"), 2225),
+        ("rate", json!("65s"), 2204),
+        ("rate", json!(60), 2204),
+        ("algorithm", json!("fixed"), 2222),
+        ("name", json!("x".repeat(1024)), 2221),
+        ("bucket_key", json!([]), 2223),
+        ("bucket_key", json!(vec!["req.host"; 11]), 2218),
+        ("bucket_key", json!(["req.hots"]), 2224),
+        ("bucket_key", json!(null), 2234),
+    ] {
+        let config = limit(key, value);
+        let fault = fault("on_http_request", "rate-limit", &config);
+        assert_eq!(fault.code, code, "{config}: {fault}");
+    }
+}
+
+#[test]
+fn each_combination_of_values_has_its_own_limit() {
+    let policy = policy("on_http_request", "rate-limit", limit("name", json!("n")));
+    let status =
+        |lines: &str, seconds| request_at(&policy, &with_lines(lines), b"", seconds).status();
+    assert_eq!([1000, 1010, 1020].map(|at| status("X-Key: a\r\n", at)), [0, 0, 429]);
+    assert_eq!(status("X-Key: b\r\n", 1020), 0);
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nX-Key: a\r\n";
+    assert_eq!(request_at(&policy, post, b"", 1020).status(), 0);
+    // Requests without the header have one limit too.
+    assert_eq!([1000, 1010, 1020].map(|at| status("", at)), [0, 0, 429]);
+    let reply = request_at(&policy, &with_lines("X-Key: a\r\n"), b"", 1020).reply();
+    assert_eq!(reply.fields, [("Retry-After".into(), "41".to_owned())]);
+    assert_eq!(status("X-Key: a\r\n", 1061), 0);
+    let watching = self::policy("on_http_request", "rate-limit", limit("enforce", json!(false)));
+    let results = [1000, 1001, 1002].map(|at| {
+        let outcome = request_at(&watching, &with_lines("X-Key: a\r\n"), b"", at);
+        assert_eq!(outcome.flow, Ok(PolicyFlow::Continue));
+        outcome.results["rate_limit"].clone()
+    });
+    assert_eq!(results[1], json!({ "bucket_key": "a,GET", "limited": false }));
+    assert_eq!(results[2], json!({ "bucket_key": "a,GET", "limited": true }));
+}
+
+#[test]
+fn credentials_and_secrets_are_read_for_each_request() {
+    let config = json!({ "credentials": ["user:${secrets.get('house', 'password')}"] });
+    let policy = policy("on_http_request", "basic-auth", config);
+    let line = |pair: &str| {
+        with_lines(&format!("Authorization: Basic {}\r\n", base64::encode(pair.as_bytes())))
+    };
+    assert_eq!(request(&policy, &line("user:open sesame"), b"").status(), 0);
+    assert_eq!(request(&policy, &line("user:wrong"), b"").status(), 401);
+    // An expression must not move the colon, and a secret must exist: neither lets pass.
+    for credential in ["${req.headers['x'][0]}:password1", "user:${secrets.get('house', 'x')}"] {
+        let config = json!({ "credentials": [credential] });
+        let policy = self::policy("on_http_request", "basic-auth", config);
+        let head = format!("{}X: a:password1\r\n", line("a:password1:password1"));
+        assert_eq!(request(&policy, &head, b"").status(), 500, "{credential}");
+    }
+}
+
+#[test]
+fn expressions_are_evaluated_before_a_match() {
+    let config = json!({ "from": "^${req.url.scheme}://${req.host}/a", "to": "/${req.method}" });
+    let policy = policy("on_http_request", "url-rewrite", config);
+    assert_eq!(request(&policy, GET, b"").edits.target(), Some("/GET/1?x=2"));
+    let config = json!({ "from": "${req.headers['x'][0]}", "to": "" });
+    let policy = self::policy("on_http_request", "url-rewrite", config);
+    let invalid = request(&policy, &with_lines("X: (\r\n"), b"");
+    assert_eq!(invalid.status(), 500);
+    let config = json!({ "allow": ["${req.headers['x'][0]}"] });
+    let policy = self::policy("on_http_request", "restrict-ips", config);
+    assert_eq!(request(&policy, &with_lines("X: 192.0.2.0/24\r\n"), b"").status(), 0);
+    assert_eq!(request(&policy, &with_lines("X: no network\r\n"), b"").status(), 500);
 }
 
 #[test]
