@@ -23,6 +23,10 @@ const MAX_EXPRESSION_BYTES: usize = 4096;
 /// Longest name of a rule.
 const MAX_NAME_CHARS: usize = 255;
 
+/// Brackets and braces that are open at one place. The time of the YAML parser grows with the
+/// product of this number and the length of the text. Those in quotes count too.
+const MAX_OPEN_BRACKETS: usize = 100;
+
 /// A document does not parse, or has another structure.
 const STRUCTURE: u32 = 2236;
 
@@ -71,6 +75,10 @@ impl PolicyDocument {
         };
         if text.len() > MAX_DOCUMENT_BYTES {
             let reason = format!("it has more than {MAX_DOCUMENT_BYTES} bytes.");
+            return Err(whole(None, reason));
+        }
+        if open_brackets(text) > MAX_OPEN_BRACKETS {
+            let reason = format!("it has more than {MAX_OPEN_BRACKETS} open brackets.");
             return Err(whole(None, reason));
         }
         let document = Document::parse(text.to_owned())
@@ -364,6 +372,21 @@ impl DocumentReader<'_> {
     }
 }
 
+/// Returns the most brackets and braces that are open at one place.
+fn open_brackets(text: &str) -> usize {
+    let mut open = 0_usize;
+    let mut most = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
 /// Returns whether an action ends the phase in every case.
 fn always_ends(action: &ActionEntry) -> bool {
     let goes_on = action.config.value.get("on_error").and_then(Value::as_str) == Some("continue");
@@ -555,6 +578,9 @@ on_http_response:
         assert_eq!(fault(&" ".repeat(MAX_DOCUMENT_BYTES + 1)).0, 2236);
         let many = format!("on_http_request:\n{}", "- 5\n".repeat(100));
         assert_eq!(faults(Protocol::Http, &many).len(), 20);
+        // The parser would take minutes.
+        let nested = format!("a: {}", "[".repeat(MAX_DOCUMENT_BYTES / 2));
+        assert_eq!(fault(&nested).0, 2236);
         // Aliases that expand to gigabytes.
         let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
         for (from, to) in ('a'..'i').zip('b'..'j') {
