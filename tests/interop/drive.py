@@ -217,6 +217,14 @@ def option_basic_auth(s):
         ("Authorization: Basic YW5uOmNvcnJlY3QgaG9yc2U=\r\n", 200, ""))
 
 
+def option_traffic_policy(s):
+    deny = {"type": "deny", "config": {"status_code": 410}}
+    rule = {"expressions": ["'no' in req.headers['x-pass']"], "actions": [deny]}
+    options(
+        s, [["traffic_policy", [json.dumps({"on_http_request": [rule]})]]],
+        ("X-Pass: no\r\n", 410, ""), ("X-Pass: yes\r\n", 200, ""), ("", 200, ""))
+
+
 def option_headers(s):
     options(
         s, [["response_header", ["X-Edge", "1"]], ["remove_response_header", ["Content-Type"]],
@@ -460,6 +468,7 @@ CHECKS = [
     ("a requested domain is given", http_domain),
     ("a taken domain is refused with ERR_NGROK_334", http_taken),
     ("option basic auth", option_basic_auth),
+    ("option for a traffic policy", option_traffic_policy),
     ("options for headers", option_headers),
     ("options for user agents and networks", option_filters),
     ("options compression, circuit breaker, webhook, WebSocket", option_others),

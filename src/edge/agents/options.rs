@@ -91,11 +91,13 @@ pub fn policy_text(opts: &Map<String, Value>) -> Result<String, Refusal> {
     let mut given: Option<&str> = None;
     for (key, value) in opts {
         let lower = key.to_ascii_lowercase();
-        let policy = match (&*lower, value) {
+        let given_text = match (&*lower, value) {
             ("trafficpolicy" | "policy", value) if is_off(&lower, value) => continue,
-            ("trafficpolicy", Value::String(policy)) => policy.clone(),
+            ("trafficpolicy", Value::String(policy)) => {
+                policy::older_form::text(policy).unwrap_or_else(|| policy.clone())
+            }
             // The older form, an object.
-            ("policy", Value::Object(_)) => value.to_string(),
+            ("policy", Value::Object(_)) => policy::older_form::document(value),
             ("trafficpolicy" | "policy", _) => {
                 let text = format!("The option '{key}' is not a traffic policy.");
                 return Err(Refusal::new(9026, text));
@@ -106,7 +108,7 @@ pub fn policy_text(opts: &Map<String, Value>) -> Result<String, Refusal> {
             let text = format!("The options '{other}' and '{key}' are two policies. Remove one.");
             return Err(Refusal::new(9025, text));
         }
-        text = policy;
+        text = given_text;
     }
     Ok(text)
 }
