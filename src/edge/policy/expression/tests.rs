@@ -22,7 +22,6 @@ impl Variables for TestRequest {
     fn variable(&self, variable: Variable) -> Option<Value> {
         Some(match variable {
             Variable::ConnClientIp => "203.0.113.7".into(),
-            Variable::ConnBytesIn => 5000.into(),
             Variable::ReqMethod => "GET".into(),
             Variable::ReqHost => "example.com".into(),
             Variable::ReqUrl => "https://example.com/admin/a?x=1&y=2&x=3".into(),
@@ -178,6 +177,9 @@ fn what_the_edge_lacks_is_refused_by_its_path() {
         ("conn[vars.t] == 1", "conn is a group of variables"),
         ("req.url[vars.t] == 1", "the index of req.url must be a text"),
         ("req == 1", "req is a group"),
+        ("conn.tls.client.subject == 'CN=a'", "is a group of variables"),
+        ("conn.tls.client.issuer.country == 'DE'", "no data for conn.tls.client.issuer.country"),
+        ("conn.bytes_in > 1", "no data for conn.bytes_in"),
         ("requ.method == 'GET'", "unknown variable: requ."),
         ("req.methods == 'GET'", "unknown variable: req.methods."),
         ("conn.client_ip.foo == 1", "unknown variable: conn.client_ip.foo."),
@@ -233,6 +235,31 @@ fn macros_over_lists_and_maps() {
     assert_eq!(failed("[1].flatten(-1)"), EvalErrorKind::Argument);
     let nested = "[1].all(a, [1].all(b, [1].all(c, [1].all(d, true))))";
     assert!(refused(nested).contains("nested deeper than 3"));
+}
+
+#[test]
+fn the_deepest_expression_needs_a_small_stack() {
+    // Responses are evaluated on the thread of an agent's session: 128 KiB in a release build,
+    // eight times as much in a debug build.
+    let calls = format!("{}'a'{}", "string(".repeat(30), ")".repeat(30));
+    let choices = format!("{}1", "false ? 1 : ".repeat(28));
+    let macros = "[1].map(a, [2].map(b, [3].map(c, (((((a + b) * c) + a) * b) + c))))".to_owned();
+    let lists = format!("{}req.method{}", "[".repeat(30), "]".repeat(30));
+    for source in [calls, choices, macros, lists] {
+        let expression =
+            Expression::compile(&source, Q).unwrap_or_else(|e| panic!("{source}: {e}"));
+        let evaluate = move || {
+            let value = expression.value(&TestRequest, &mut EvalBudget::new());
+            value.and_then(|value| value.to_json()).is_ok()
+        };
+        let thread = std::thread::Builder::new().stack_size(512 * 1024).spawn(evaluate);
+        assert!(thread.expect("a thread").join().expect("no panic"), "{source}");
+    }
+    for deep in
+        ["[".repeat(40) + &"]".repeat(40), "-".repeat(3) + &"(-".repeat(40) + &")".repeat(40)]
+    {
+        assert!(Expression::compile(&deep, Q).is_err(), "{deep}");
+    }
 }
 
 #[test]

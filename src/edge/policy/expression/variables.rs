@@ -114,8 +114,6 @@ macro_rules! variables {
 }
 
 variables! {
-    ConnBytesIn "conn.bytes_in" Any Plain;
-    ConnBytesOut "conn.bytes_out" Any Plain;
     ConnClientIp "conn.client_ip" Any Plain;
     ConnClientPort "conn.client_port" Any Plain;
     ConnServerIp "conn.server_ip" Any Plain;
@@ -129,32 +127,17 @@ variables! {
     ConnTlsVersion "conn.tls.version" Any Plain;
     ClientPem "conn.tls.client.pem" Any Plain;
     ClientSerialNumber "conn.tls.client.serial_number" Any Plain;
-    ClientSignatureAlgorithm "conn.tls.client.signature_algorithm" Any Plain;
     ClientNotBefore "conn.tls.client.validity.not_before" Any Plain;
     ClientNotAfter "conn.tls.client.validity.not_after" Any Plain;
-    ClientSan "conn.tls.client.san" Any Plain;
     ClientSanDnsNames "conn.tls.client.san.dns_names" Any Plain;
-    ClientSanEmails "conn.tls.client.san.email_addresses" Any Plain;
     ClientSanAddresses "conn.tls.client.san.ip_addresses" Any Plain;
-    ClientSanUris "conn.tls.client.san.uris" Any Plain;
-    ClientSubject "conn.tls.client.subject" Any Plain;
     ClientSubjectCommonName "conn.tls.client.subject.common_name" Any Plain;
     ClientSubjectCountry "conn.tls.client.subject.country" Any Plain;
     ClientSubjectLocality "conn.tls.client.subject.locality" Any Plain;
     ClientSubjectOrganization "conn.tls.client.subject.organization" Any Plain;
     ClientSubjectUnit "conn.tls.client.subject.organizational_unit" Any Plain;
-    ClientSubjectPostalCode "conn.tls.client.subject.postal_code" Any Plain;
     ClientSubjectProvince "conn.tls.client.subject.province" Any Plain;
-    ClientSubjectStreet "conn.tls.client.subject.street_address" Any Plain;
-    ClientIssuer "conn.tls.client.issuer" Any Plain;
     ClientIssuerCommonName "conn.tls.client.issuer.common_name" Any Plain;
-    ClientIssuerCountry "conn.tls.client.issuer.country" Any Plain;
-    ClientIssuerLocality "conn.tls.client.issuer.locality" Any Plain;
-    ClientIssuerOrganization "conn.tls.client.issuer.organization" Any Plain;
-    ClientIssuerUnit "conn.tls.client.issuer.organizational_unit" Any Plain;
-    ClientIssuerPostalCode "conn.tls.client.issuer.postal_code" Any Plain;
-    ClientIssuerProvince "conn.tls.client.issuer.province" Any Plain;
-    ClientIssuerStreet "conn.tls.client.issuer.street_address" Any Plain;
     EndpointAddr "endpoint.addr" Any Plain;
     EndpointHost "endpoint.host" Any Plain;
     EndpointId "endpoint.id" Any Plain;
@@ -206,6 +189,8 @@ variables! {
 /// Variables of ngrok's service that need data this edge lacks. An expression with one of them,
 /// or with a member of one, is refused: it would be false in silence.
 static LACKING: &[&str] = &[
+    "conn.bytes_in",
+    "conn.bytes_out",
     "conn.geo",
     "conn.client_ip.as",
     "conn.client_ip.categories",
@@ -219,6 +204,18 @@ static LACKING: &[&str] = &[
     "conn.server_ip.is_tor_node",
     "conn.k8s",
     "conn.tls.client.extensions",
+    "conn.tls.client.issuer.country",
+    "conn.tls.client.issuer.locality",
+    "conn.tls.client.issuer.organization",
+    "conn.tls.client.issuer.organizational_unit",
+    "conn.tls.client.issuer.postal_code",
+    "conn.tls.client.issuer.province",
+    "conn.tls.client.issuer.street_address",
+    "conn.tls.client.san.email_addresses",
+    "conn.tls.client.san.uris",
+    "conn.tls.client.signature_algorithm",
+    "conn.tls.client.subject.postal_code",
+    "conn.tls.client.subject.street_address",
     "conn.tls.ja4_fingerprint",
     "conn.tls.server",
     "conn.ts.end",
