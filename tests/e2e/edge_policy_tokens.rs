@@ -45,6 +45,10 @@ fn jwt_policy(provider: &Provider, token: &str) -> String {
           jws:
             allowed_algorithms: [RS256, EdDSA]
             keys: {{sources: {{additional_jkus: ['{issuer}/jwks']}}}}
+  - expressions: [\"actions.ngrok.jwt_validation.tokens[0].payload.iss == '{issuer}'\"]
+    actions:
+      - type: add-headers
+        config: {{headers: {{x-by: '${{actions.ngrok.jwt_validation.tokens[0].header.kid}}'}}}}
 "
     )
 }
@@ -58,7 +62,8 @@ fn a_request_needs_a_token_of_the_issuer() {
     let ask = |fields: &str| agent.visit(&edge).ask("GET", "/", fields, b"");
     let bearer = |token: &str| ask(&format!("Authorization: Bearer {token}\r\n"));
     let good = provider.token(&header, &json!({}));
-    assert!(bearer(&good).text().starts_with("GET / "));
+    let page = bearer(&good).text();
+    assert!(page.starts_with("GET / ") && page.contains("\nx-by: 1\n"), "{page}");
     assert!(ask(&format!("authorization: bearer {good}\r\n")).text().starts_with("GET / "));
     assert_eq!(result(&ask("")), (401, Some("ERR_NGROK_3408")));
     assert_eq!(result(&ask("Authorization: Basic x\r\n")), (401, Some("ERR_NGROK_3413")));
@@ -130,7 +135,11 @@ fn a_login_by_a_policy() {
           client_secret: 2hushhushHUSHhush
           authz_url_params: {{hd: a.example}}
           allow_cors_preflight: true
-      - {{type: add-headers, config: {{headers: {{x-after: login}}}}}}
+  # A preflight request has no identity.
+  - expressions: [has(actions.ngrok.oidc.identity)]
+    actions:
+      - type: add-headers
+        config: {{headers: {{x-mail: '${{actions.ngrok.oidc.identity.email}}'}}}}
 ",
         provider.issuer()
     );
@@ -152,7 +161,7 @@ fn a_login_by_a_policy() {
     let done = ask(&callback, &cookie(&first));
     assert_eq!((done.status(), done.field("location")), (302, Some("/x")), "{}", done.text());
     let page = ask("/x", &cookie(&done)).text();
-    for line in ["x-after: login", "ngrok-auth-user-email: me@a.example"] {
+    for line in ["x-mail: me@a.example", "ngrok-auth-user-email: me@a.example"] {
         assert!(page.contains(line), "{line} in {page}");
     }
     let preflight = "Origin: https://b.example\r\nAccess-Control-Request-Method: PUT\r\n\
@@ -163,10 +172,19 @@ fn a_login_by_a_policy() {
 
 #[test]
 fn a_policy_sends_requests() {
-    let (edge, upstream, other) = (Edge::start(), shows_requests(), shows_requests());
+    let (edge, upstream) = (Edge::start(), shows_requests());
     let policy = |config: &str| {
         format!(
-            "on_http_request:\n  - actions:\n      - type: http-request\n        config: {{{config}}}\n"
+            "on_http_request:
+  - actions:
+      - type: http-request
+        config: {{{config}}}
+      - type: add-headers
+        config:
+          headers:
+            x-status: '${{has(actions.ngrok.http_request.res) ?
+              string(actions.ngrok.http_request.res.status_code) : \"none\"}}'
+"
         )
     };
     let counted = Upstream::http(|request, wire| {
@@ -186,7 +204,8 @@ fn a_policy_sends_requests() {
             counted.addr
         )),
     );
-    assert_eq!(agent.visit(&edge).get("/").status(), 200);
+    let page = agent.visit(&edge).get("/").text();
+    assert!(page.contains("\nx-status: 200"), "{page}");
     assert_eq!(counted.accepted(), 1);
     // Nothing listens there.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -195,7 +214,6 @@ fn a_policy_sends_requests() {
         let agent = start(&edge, &upstream, &policy(&url));
         assert_eq!(agent.visit(&edge).get("/").status(), status, "{on_error}");
     }
-    drop(other);
 }
 
 #[test]
