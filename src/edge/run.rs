@@ -50,6 +50,17 @@ struct ReadyInfo {
     authtoken: Option<PathBuf>,
 }
 
+impl ReadyInfo {
+    /// Writes a configuration for agents, with an authtoken.
+    fn write_agent_config(&mut self, dir: &EdgeStateDir) -> io::Result<()> {
+        let (token, path) = dir.authtoken()?;
+        let ca = self.ca.clone().unwrap_or_default();
+        self.agent_config = Some(dir.write_agent_config(&token, self.agent, &ca)?);
+        self.authtoken = Some(path);
+        Ok(())
+    }
+}
+
 /// Runs the edge until a signal ends it. `source` reads the configuration at a reload, and has
 /// read `config`.
 pub fn run(config: EdgeConfig, source: &ConfigSource, ready_file: Option<&Path>) -> io::Result<()> {
@@ -144,10 +155,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         authtoken: None,
     };
     if config.dev {
-        let (token, path) = dir.authtoken()?;
-        let ca = ready.ca.clone().unwrap_or_default();
-        ready.agent_config = Some(dir.write_agent_config(&token, agent, &ca)?);
-        ready.authtoken = Some(path);
+        ready.write_agent_config(&dir)?;
     }
     let fetcher = Arc::new(EdgeFetcher::new(config.fetch.clone()));
     let edge = Edge {

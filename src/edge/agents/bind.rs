@@ -70,9 +70,9 @@ pub fn decide(
         requested.scheme.get_or_insert("https");
     }
     let protocol = requested.protocol;
+    let is_internal = is_internal(&request.extra.bindings, &requested)?;
     let logins = LoginContext { account, services: &edge.logins, clients: &config.oauth };
     let mut options = options::read(protocol, &request.opts, &request.forwards_to, logins)?;
-    let is_internal = is_internal(&request.extra.bindings, &requested)?;
     let policy = options::policy_text(&request.opts)?;
     options.actions = add_policy(edge, account, (protocol, is_internal), options.actions, &policy)?;
     let address = match is_internal {
@@ -80,17 +80,8 @@ pub fn decide(
         false => public_address(edge, credential, &requested)?,
     };
     let name = address.token_name();
-    let scheme = match protocol {
-        Protocol::Http if is_internal => requested.scheme.unwrap_or("https"),
-        Protocol::Http => edge.scheme(requested.scheme),
-        Protocol::Tls => "tls",
-        Protocol::Tcp => "tcp",
-    };
-    let is_tls = scheme != "http" && (protocol != Protocol::Http || !is_internal);
-    if !is_tls && options.actions.tls().is_some() {
-        let text = "Client certificates (mutual_tls_cas) need an https:// URL.";
-        return Err(Refusal::new(301, text).into());
-    }
+    let scheme = scheme(edge, &requested, is_internal);
+    check_client_certificates(&options, scheme, is_internal)?;
     let response = BindResponse {
         id: endpoint_id(request.id)?,
         url: address.url(edge, scheme),
@@ -135,6 +126,30 @@ pub fn decide(
         }),
     };
     Ok((endpoint, response))
+}
+
+/// Returns the scheme of an endpoint's URL.
+fn scheme(edge: &Edge, requested: &RequestedEndpoint, is_internal: bool) -> &'static str {
+    match requested.protocol {
+        Protocol::Http if is_internal => requested.scheme.unwrap_or("https"),
+        Protocol::Http => edge.scheme(requested.scheme),
+        Protocol::Tls => "tls",
+        Protocol::Tcp => "tcp",
+    }
+}
+
+/// Checks that the edge terminates TLS of an endpoint that asks visitors for certificates.
+fn check_client_certificates(
+    options: &EndpointOptions,
+    scheme: &str,
+    is_internal: bool,
+) -> Result<(), Refusal> {
+    let is_tls = scheme != "http" && !(is_internal && scheme == "https");
+    if is_tls || options.actions.tls().is_none() {
+        return Ok(());
+    }
+    let text = "Client certificates (mutual_tls_cas) need an https:// URL.";
+    Err(Refusal::new(301, text))
 }
 
 /// Checks that the credential may have the endpoint. An endpoint that is online loses this

@@ -24,7 +24,7 @@ const MAX_REALM_CHARS: usize = 128;
 const INVALID: ActionError = ActionError("basic-auth has an invalid credential");
 
 struct PolicyBasicAuth {
-    credentials: Vec<Credential>,
+    credentials: Vec<UserTemplate>,
     realm: String,
     enforce: bool,
     last: Mutex<Option<CheckedPairs>>,
@@ -37,7 +37,7 @@ struct CheckedPairs {
 }
 
 #[derive(Debug)]
-enum Credential {
+enum UserTemplate {
     Fixed(String, String),
     /// User and password, each with expressions.
     Parts(InterpolatedText, InterpolatedText),
@@ -74,11 +74,11 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
 }
 
 /// Reads a credential. No fault has a part of it: it is a secret.
-fn credential(config: &ConfigReader<'_>, text: &str) -> Option<Credential> {
+fn credential(config: &ConfigReader<'_>, text: &str) -> Option<UserTemplate> {
     const KEY: &str = "credentials";
     let Some(colon) = colon_outside_expressions(text) else {
         if text.starts_with("${") && text.ends_with('}') {
-            return config.part(KEY, text).map(Credential::Pair);
+            return config.part(KEY, text).map(UserTemplate::Pair);
         }
         config.fault(KEY, 2257, "must have the form user:password.");
         return None;
@@ -87,13 +87,13 @@ fn credential(config: &ConfigReader<'_>, text: &str) -> Option<Credential> {
     let password = config.part(KEY, &text[colon + 1..])?;
     match (user.fixed(), password.fixed()) {
         (Some(user), Some(password)) => match check(user, password) {
-            Ok(()) => Some(Credential::Fixed(user.to_owned(), password.to_owned())),
+            Ok(()) => Some(UserTemplate::Fixed(user.to_owned(), password.to_owned())),
             Err((code, reason)) => {
                 config.fault(KEY, code, reason);
                 None
             }
         },
-        _ => Some(Credential::Parts(user, password)),
+        _ => Some(UserTemplate::Parts(user, password)),
     }
 }
 
@@ -155,14 +155,14 @@ impl PolicyBasicAuth {
     }
 }
 
-impl Credential {
+impl UserTemplate {
     fn pair(&self, scope: &Scope<'_>) -> Result<(String, String), ActionError> {
         let (user, password) = match self {
-            Credential::Fixed(user, password) => return Ok((user.clone(), password.clone())),
-            Credential::Parts(user, password) => {
+            UserTemplate::Fixed(user, password) => return Ok((user.clone(), password.clone())),
+            UserTemplate::Parts(user, password) => {
                 (user.render(scope)?.into_owned(), password.render(scope)?.into_owned())
             }
-            Credential::Pair(pair) => {
+            UserTemplate::Pair(pair) => {
                 let pair = pair.render(scope)?;
                 let (user, password) = pair.split_once(':').ok_or(INVALID)?;
                 (user.to_owned(), password.to_owned())
