@@ -296,6 +296,25 @@ fn the_same_agent_gets_the_same_url_from_its_dead_self_and_from_a_new_edge() {
 }
 
 #[test]
+fn policies_of_older_sdks_are_understood() {
+    let edge = Edge::start();
+    let mut session = Session::connect(edge.agent, &edge.ca);
+    let none = json!("");
+    session.call(AUTH, &auth(&edge.authtoken(), &none, &none));
+    let config = "eyJzdGF0dXNfY29kZSI6IDQxMH0=";
+    for opts in [
+        json!({"Policy": {"inbound": [{"name": "", "expressions": [],
+            "actions": [{"type": "deny", "config": config}]}], "outbound": []}}),
+        json!({"TrafficPolicy": json!({"Inbound": [{"Name": "", "Expressions": [],
+            "Actions": [{"Type": "deny", "Config": {"status_code": 410}}]}]}).to_string()}),
+    ] {
+        let bound = session.call(BIND, &bind(&none, &json!("http"), &opts, &none));
+        let url = bound["URL"].as_str().unwrap_or_else(|| panic!("{bound}"));
+        assert_eq!(Visitor::connect(&edge, url).get("/").status(), 410);
+    }
+}
+
+#[test]
 fn calls_are_answered_as_the_protocol_says() {
     let edge = Edge::start();
     let mut session = Session::connect(edge.agent, &edge.ca);
