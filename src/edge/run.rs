@@ -143,14 +143,13 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     let https = listen(&listeners, ListenerKind::Https, "--https-addr", config.https)?;
     let (api, api_key) = open_api(&listeners, config.api, &dir)?;
 
-    let ca = settings.ca_file.clone();
     let mut ready = ReadyInfo {
         agent,
         http,
         https,
         api: api.address(),
         api_key,
-        ca,
+        ca: settings.ca_file.clone(),
         agent_config: None,
         authtoken: None,
     };

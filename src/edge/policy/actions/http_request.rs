@@ -34,7 +34,7 @@ const TIMEOUTS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(30);
 
 #[derive(Debug)]
-struct HttpRequest {
+struct OutboundRequest {
     method: Method,
     method_name: &'static str,
     url: InterpolatedText,
@@ -83,7 +83,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
         true => Some(config.template("body")?),
         false => None,
     };
-    Some(Arc::new(HttpRequest {
+    Some(Arc::new(OutboundRequest {
         method,
         method_name,
         url,
@@ -129,7 +129,7 @@ struct RenderedRequest {
     body: Option<String>,
 }
 
-impl PolicyAction for HttpRequest {
+impl PolicyAction for OutboundRequest {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         let rendered = self.render(&phase.scope())?;
         let result = match check_url(&rendered.url) {
@@ -150,7 +150,7 @@ impl PolicyAction for HttpRequest {
     }
 }
 
-impl HttpRequest {
+impl OutboundRequest {
     fn render(&self, scope: &Scope<'_>) -> Result<RenderedRequest, ActionError> {
         let mut url = self.url.render(scope)?.into_owned();
         for (name, value) in &self.parameters {
