@@ -3,6 +3,8 @@
 //! texts, numbers, `size(…)` and `timestamp(…)`. Values are compared in memory: no text of a
 //! filter reaches the store.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::error::ApiError;
@@ -17,7 +19,9 @@ pub struct Filter(Expr);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Expr {
-    Literal(Operand),
+    Literal(Value),
+    /// Seconds since 1970.
+    Moment(i64),
     /// Names after `obj.`.
     Field(Vec<String>),
     List(Vec<Expr>),
@@ -41,13 +45,17 @@ enum Comparison {
     GreaterOrEqual,
 }
 
-/// A value.
+/// A value. Those of objects and literals are not copied: a list of thousands of objects is
+/// filtered for one request.
 #[derive(Clone, Debug, PartialEq)]
-enum Operand {
-    Json(Value),
+enum Operand<'a> {
+    Json(Cow<'a, Value>),
     /// Seconds since 1970.
     Time(i64),
 }
+
+/// What an absent reference has in place of a field.
+static NULL: Value = Value::Null;
 
 impl Filter {
     /// Parses an expression.
@@ -221,8 +229,8 @@ impl FilterParser {
         let token = self.peek().cloned();
         self.at += 1;
         match token {
-            Some(FilterToken::Text(text)) => Ok(Expr::Literal(Operand::Json(text.into()))),
-            Some(FilterToken::Number(number)) => Ok(Expr::Literal(Operand::Json(number.into()))),
+            Some(FilterToken::Text(text)) => Ok(Expr::Literal(text.into())),
+            Some(FilterToken::Number(number)) => Ok(Expr::Literal(number.into())),
             Some(FilterToken::Name(name)) => self.named(&name),
             Some(FilterToken::Mark(mark)) => Err(bad(format!("unexpected '{mark}'"))),
             None => Err(bad("it ends early")),
@@ -242,8 +250,8 @@ impl FilterParser {
 
     fn named(&mut self, name: &str) -> Result<Expr, ApiError> {
         match name {
-            "true" | "false" => Ok(Expr::Literal(Operand::Json((name == "true").into()))),
-            "null" => Ok(Expr::Literal(Operand::Json(Value::Null))),
+            "true" | "false" => Ok(Expr::Literal((name == "true").into())),
+            "null" => Ok(Expr::Literal(Value::Null)),
             "obj" => {
                 let path = self.path()?;
                 if path.is_empty() {
@@ -254,7 +262,7 @@ impl FilterParser {
             "size" => Ok(Expr::Size(Box::new(self.argument()?))),
             "timestamp" => self.timestamp(),
             "time" => match self.path()?.as_slice() {
-                [now] if now == "now" => Ok(Expr::Literal(Operand::Time(now_seconds()))),
+                [now] if now == "now" => Ok(Expr::Moment(now_seconds())),
                 _ => Err(bad("'time' has the field 'now' only")),
             },
             other => Err(bad(format!("'{other}' is unknown; fields begin with 'obj.'"))),
@@ -295,7 +303,7 @@ impl FilterParser {
                 "subtract" => -1,
                 other => return Err(bad(format!("'{other}' is unknown; use add or subtract"))),
             };
-            let Expr::Literal(Operand::Json(Value::String(text))) = self.argument()? else {
+            let Expr::Literal(Value::String(text)) = self.argument()? else {
                 return Err(bad("add and subtract need a duration such as \"7d\""));
             };
             let seconds = duration(&text).ok_or_else(|| {
@@ -307,9 +315,11 @@ impl FilterParser {
         match (inner, shift) {
             (inner, 0) => Ok(Expr::Timestamp(Box::new(inner))),
             (Expr::Literal(literal), shift) => {
+                let literal = Operand::Json(Cow::Borrowed(&literal));
                 let seconds = seconds_of(&literal).ok_or_else(|| bad("not a time stamp"))?;
-                Ok(Expr::Literal(Operand::Time(seconds.saturating_add(shift))))
+                Ok(Expr::Moment(seconds.saturating_add(shift)))
             }
+            (Expr::Moment(seconds), shift) => Ok(Expr::Moment(seconds.saturating_add(shift))),
             _ => Err(bad("add and subtract need a constant time stamp")),
         }
     }
@@ -342,17 +352,18 @@ fn duration(text: &str) -> Option<i64> {
     text[..at].parse::<i64>().ok().filter(|n| (0..1_000_000).contains(n))?.checked_mul(unit)
 }
 
-fn eval(expr: &Expr, object: &Value) -> Result<Operand, ApiError> {
-    let flag = |value: bool| Ok(Operand::Json(value.into()));
+fn eval<'a>(expr: &'a Expr, object: &'a Value) -> Result<Operand<'a>, ApiError> {
+    let flag = |value: bool| Ok(Operand::Json(Cow::Owned(value.into())));
     match expr {
-        Expr::Literal(value) => Ok(value.clone()),
-        Expr::Field(path) => field(path, object).map(Operand::Json),
+        Expr::Literal(value) => Ok(Operand::Json(Cow::Borrowed(value))),
+        Expr::Moment(seconds) => Ok(Operand::Time(*seconds)),
+        Expr::Field(path) => Ok(Operand::Json(Cow::Borrowed(field(path, object)?))),
         Expr::List(members) => {
             let values = members.iter().map(|m| match eval(m, object)? {
-                Operand::Json(value) => Ok(value),
+                Operand::Json(value) => Ok(value.into_owned()),
                 Operand::Time(_) => Err(bad("a list cannot have time stamps")),
             });
-            Ok(Operand::Json(Value::Array(values.collect::<Result<_, _>>()?)))
+            Ok(Operand::Json(Cow::Owned(Value::Array(values.collect::<Result<_, _>>()?))))
         }
         Expr::Not(inner) => flag(!truth(&eval(inner, object)?)?),
         Expr::All(members) => flag(!has(members, object, false)?),
@@ -362,27 +373,29 @@ fn eval(expr: &Expr, object: &Value) -> Result<Operand, ApiError> {
         }
         Expr::In(member, list) => {
             let (member, list) = (eval(member, object)?, eval(list, object)?);
-            match list {
-                Operand::Json(Value::Array(list)) => {
-                    let same = |v: &Value| equal(&member, &Operand::Json(v.clone()));
+            let Operand::Json(list) = list else { return Err(bad("'in' needs a list")) };
+            match (&*list, &member) {
+                (Value::Array(list), member) => {
+                    let same = |v: &Value| equal(member, &Operand::Json(Cow::Borrowed(v)));
                     flag(list.iter().any(same))
                 }
-                Operand::Json(Value::Object(map)) => match member {
-                    Operand::Json(Value::String(key)) => flag(map.contains_key(&key)),
-                    _ => Err(bad("'in' of a map needs a text")),
-                },
+                (Value::Object(map), Operand::Json(key)) if key.is_string() => {
+                    flag(key.as_str().is_some_and(|key| map.contains_key(key)))
+                }
+                (Value::Object(_), _) => Err(bad("'in' of a map needs a text")),
                 _ => Err(bad("'in' needs a list")),
             }
         }
         Expr::Size(inner) => {
-            let size = match eval(inner, object)? {
-                Operand::Json(Value::String(text)) => text.chars().count(),
-                Operand::Json(Value::Array(list)) => list.len(),
-                Operand::Json(Value::Object(map)) => map.len(),
-                Operand::Json(Value::Null) => 0,
+            let value = eval(inner, object)?;
+            let size = match json(&value) {
+                Some(Value::String(text)) => text.chars().count(),
+                Some(Value::Array(list)) => list.len(),
+                Some(Value::Object(map)) => map.len(),
+                Some(Value::Null) => 0,
                 _ => return Err(bad("size() needs a text or a list")),
             };
-            Ok(Operand::Json(size.into()))
+            Ok(Operand::Json(Cow::Owned(size.into())))
         }
         Expr::Timestamp(inner) => {
             let value = eval(inner, object)?;
@@ -404,59 +417,62 @@ fn has(members: &[Expr], object: &Value, result: bool) -> Result<bool, ApiError>
 
 /// Returns a field of an object. A missing field inside of an absent reference is null; a name
 /// that objects do not have is an error.
-fn field(path: &[String], object: &Value) -> Result<Value, ApiError> {
+fn field<'a>(path: &[String], object: &'a Value) -> Result<&'a Value, ApiError> {
     let mut value = object;
     for (depth, name) in path.iter().enumerate() {
         match value {
-            Value::Null => return Ok(Value::Null),
+            Value::Null => return Ok(&NULL),
             Value::Object(map) => match map.get(name) {
                 Some(found) => value = found,
-                None if depth > 0 => return Ok(Value::Null),
+                None if depth > 0 => return Ok(&NULL),
                 None => return Err(bad(format!("these objects have no field '{name}'"))),
             },
             _ => return Err(bad(format!("'{name}' is not a field of a value"))),
         }
     }
-    Ok(value.clone())
+    Ok(value)
 }
 
-fn truth(value: &Operand) -> Result<bool, ApiError> {
+/// Returns the value, if it is not a time.
+fn json<'a>(value: &'a Operand<'_>) -> Option<&'a Value> {
     match value {
-        Operand::Json(Value::Bool(value)) => Ok(*value),
+        Operand::Json(value) => Some(value),
+        Operand::Time(_) => None,
+    }
+}
+
+fn truth(value: &Operand<'_>) -> Result<bool, ApiError> {
+    match json(value) {
+        Some(Value::Bool(value)) => Ok(*value),
         _ => Err(bad("its result is not true or false")),
     }
 }
 
 /// Returns the seconds of a time stamp, or of a text in the form of RFC 3339.
-fn seconds_of(value: &Operand) -> Option<i64> {
+fn seconds_of(value: &Operand<'_>) -> Option<i64> {
     match value {
         Operand::Time(seconds) => Some(*seconds),
-        Operand::Json(Value::String(text)) => crate::time::parse_rfc3339(text),
-        Operand::Json(_) => None,
+        Operand::Json(value) => crate::time::parse_rfc3339(value.as_str()?),
     }
 }
 
-fn equal(a: &Operand, b: &Operand) -> bool {
-    match (a, b) {
-        (Operand::Json(Value::Number(a)), Operand::Json(Value::Number(b))) => {
-            a.as_f64() == b.as_f64()
-        }
-        (Operand::Json(a), Operand::Json(b)) => a == b,
+fn equal(a: &Operand<'_>, b: &Operand<'_>) -> bool {
+    match (json(a), json(b)) {
+        (Some(Value::Number(a)), Some(Value::Number(b))) => a.as_f64() == b.as_f64(),
+        (Some(a), Some(b)) => a == b,
         _ => seconds_of(a).is_some() && seconds_of(a) == seconds_of(b),
     }
 }
 
-fn compare(comparison: Comparison, a: &Operand, b: &Operand) -> Result<bool, ApiError> {
+fn compare(comparison: Comparison, a: &Operand<'_>, b: &Operand<'_>) -> Result<bool, ApiError> {
     match comparison {
         Comparison::Equal => return Ok(equal(a, b)),
         Comparison::NotEqual => return Ok(!equal(a, b)),
         _ => {}
     }
-    let order = match (a, b) {
-        (Operand::Json(Value::Number(a)), Operand::Json(Value::Number(b))) => {
-            a.as_f64().partial_cmp(&b.as_f64())
-        }
-        (Operand::Json(Value::String(a)), Operand::Json(Value::String(b))) => Some(a.cmp(b)),
+    let order = match (json(a), json(b)) {
+        (Some(Value::Number(a)), Some(Value::Number(b))) => a.as_f64().partial_cmp(&b.as_f64()),
+        (Some(Value::String(a)), Some(Value::String(b))) => Some(a.cmp(b)),
         _ => match (seconds_of(a), seconds_of(b)) {
             (Some(a), Some(b)) => Some(a.cmp(&b)),
             _ => None,
