@@ -8,7 +8,10 @@ use super::fault_injection::{self, Bug};
 /// still sends on it gets another RST.
 const ROOM: usize = 1_024;
 
-/// Ring of ids. Its memory is allocated with the first one.
+/// Number of streams for which memory is allocated at first: most sessions reset few of them.
+const FIRST_ROOM: usize = 32;
+
+/// Ring of ids. Its memory is allocated in two steps.
 #[derive(Debug, Default)]
 pub(super) struct ResetStreams {
     ids: Vec<u32>,
@@ -21,8 +24,9 @@ impl ResetStreams {
             return;
         }
         if self.ids.len() < ROOM {
-            if self.ids.capacity() == 0 {
-                self.ids.reserve_exact(ROOM);
+            if self.ids.len() == self.ids.capacity() {
+                let room = if self.ids.is_empty() { FIRST_ROOM } else { ROOM };
+                self.ids.reserve_exact(room - self.ids.len());
             }
             self.ids.push(stream.0);
         } else if let Some(oldest) = self.ids.get_mut(self.next) {

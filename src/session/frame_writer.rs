@@ -9,10 +9,9 @@ use crate::mux::frame::HEADER_BYTES;
 use crate::mux::{self, Code, StreamId};
 use crate::tls::records::{ContentType, RecordError};
 
-/// Most bytes of a record with control frames alone: a small session should touch little
-/// memory. The largest control frame fits.
-const CONTROL_RECORD_BYTES: usize = 8_192;
-const _: () = assert!(CONTROL_RECORD_BYTES >= mux::MAX_CONTROL);
+/// Most bytes of a record with control frames alone: the largest control frame. An idle session
+/// should touch little memory.
+const CONTROL_RECORD_BYTES: usize = mux::MAX_CONTROL;
 
 /// Most bytes of a record from [`Session::forward_small`]. More is bulk, which a worker
 /// forwards.

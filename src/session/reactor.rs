@@ -149,6 +149,9 @@ impl Reactor {
 
     /// Reads to the peer's end, for a moment. A close of a socket with unread bytes sends a
     /// reset, and the peer would lose the last bytes.
+    ///
+    /// Not inlined: its buffer would be in the stack frame that the reactor has while it waits.
+    #[inline(never)]
     fn drain_input(&self, until: Instant) {
         let mut scratch = [0; 4_096];
         loop {

@@ -28,10 +28,15 @@ const RECORD_PAYLOAD_BYTES: usize = MAX_CONTENT_BYTES - HEADER_BYTES;
 /// turn's bytes wait for the socket.
 const CAPACITY_BYTES: usize = TURN_BYTES + RECORD_BYTES;
 
+/// Step by which a buffer grows up to the size of one record. An idle session sends heartbeats
+/// only, and an edge has a thousand of them.
+const GROWTH_BYTES: usize = 1_024;
+
 /// Two buffers. Records are made in one, under the lock. The other is lent to the thread that
 /// sends it, without the lock. So no thread waits for a system call of another one, and bytes
-/// that are queued in the meantime are sent together. Memory is touched, and zeroed once, only
-/// as far as it is used. A single sender uses one buffer only.
+/// that are queued in the meantime are sent together. A buffer is as large as the largest record
+/// so far, and after more than one record it has its full size. Memory is touched, and zeroed
+/// once, only as far as it is used. A single sender uses one buffer only.
 pub(super) struct SendBuffer {
     filling: Batch,
     leaving: Batch,
@@ -69,8 +74,13 @@ impl Batch {
     /// Ensures that the buffer has at least `end` bytes.
     fn reserve(&mut self, end: usize) -> Result<(), RecordError> {
         if self.buf.len() < end {
-            if self.buf.capacity() < CAPACITY_BYTES {
-                let more = CAPACITY_BYTES - self.buf.len();
+            if self.buf.capacity() < end {
+                let size = if end <= RECORD_BYTES {
+                    end.next_multiple_of(GROWTH_BYTES)
+                } else {
+                    CAPACITY_BYTES.max(end)
+                };
+                let more = size - self.buf.len();
                 self.buf.try_reserve_exact(more).map_err(|_| RecordError::NoMemory)?;
             }
             self.buf.resize(end, 0);
@@ -202,5 +212,24 @@ impl SendBuffer {
             left -= len;
         }
         Ok(Ok(n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mux;
+
+    /// An edge has a thousand sessions that send heartbeats only.
+    #[test]
+    fn a_buffer_is_as_large_as_its_largest_record() {
+        let mut batch = Batch::default();
+        let heartbeat = RECORD_HEADER_BYTES + mux::MAX_CONTROL + TRAILER;
+        batch.reserve(heartbeat).unwrap();
+        assert!(batch.buf.capacity() < heartbeat + GROWTH_BYTES);
+        batch.reserve(RECORD_BYTES).unwrap();
+        assert!(batch.buf.capacity() < RECORD_BYTES + GROWTH_BYTES);
+        batch.reserve(2 * RECORD_BYTES).unwrap();
+        assert_eq!(batch.buf.capacity(), CAPACITY_BYTES);
     }
 }

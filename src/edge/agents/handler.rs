@@ -155,7 +155,10 @@ impl RpcHandler for AgentRpc {
     }
 }
 
+/// The calls. They are not inlined: each session's thread keeps the pages of its deepest stack,
+/// and an edge has a thousand sessions.
 impl AgentRpc {
+    #[inline(never)]
     fn auth(self: Arc<Self>, edge: Arc<Edge>, session: &Session, request: &[u8]) -> RpcReply {
         let refusal = match auth::authenticate(&edge, &self.agent, session, request) {
             Ok(response) => return RpcReply::Ready(response.encode().into()),
@@ -214,6 +217,7 @@ impl AgentRpc {
         AuthResponse::refused(refusal).encode()
     }
 
+    #[inline(never)]
     fn bind(
         self: Arc<Self>,
         edge: Arc<Edge>,
@@ -323,6 +327,7 @@ impl AgentRpc {
     }
 
     /// Starts a tunnel with labels: an endpoint for each route that selects them.
+    #[inline(never)]
     fn start_labelled(
         &self,
         edge: &Edge,
@@ -409,6 +414,7 @@ impl AgentRpc {
     }
 
     /// Takes an endpoint offline. An unknown id is not an error (protocol 5.7).
+    #[inline(never)]
     fn unbind(&self, edge: &Edge, request: &[u8]) -> Vec<u8> {
         let request = match UnbindRequest::decode(request) {
             Ok(request) => request,
@@ -436,6 +442,7 @@ impl AgentRpc {
         CommandResponse { error: None }.encode()
     }
 
+    #[inline(never)]
     fn patch(&self, edge: &Arc<Edge>, request: &[u8]) -> Vec<u8> {
         let result = PatchRequest::decode(request)
             .map_err(|e| Refusal::text(e.to_string()))

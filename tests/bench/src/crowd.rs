@@ -1,5 +1,6 @@
 //! `--crowd`: what an edge costs for each idle visitor and for each agent, and how long a
-//! newcomer waits while one address holds every place. No figure here is a ratio.
+//! newcomer waits while one address holds every place. No figure here is a ratio. With
+//! `--check` each has a limit.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -19,18 +20,44 @@ const START: Duration = Duration::from_secs(60);
 const CROWD_START: Duration = Duration::from_secs(600);
 const HOST: &str = "crowd.bench.test";
 
-/// Measures and prints. `agents` is the number of agents.
-pub fn run(programs: &Programs, agents: usize, dir: &Path) -> io::Result<()> {
+/// Limits of the edge's memory for each idle visitor and each agent, in KiB.
+const VISITOR_KIB: f64 = 8.0;
+const AGENT_KIB: f64 = 64.0;
+
+/// Threads that idle visitors may add.
+const VISITOR_THREADS: u64 = 2;
+
+/// Longest wait of a newcomer for its response.
+const NEWCOMER_WAIT: Duration = Duration::from_secs(1);
+
+/// Measures and prints. `agents` is the number of agents. Returns the figures above their limit.
+pub fn run(programs: &Programs, agents: usize, dir: &Path) -> io::Result<Vec<String>> {
     fs::create_dir_all(dir)?;
-    let result = visitors(programs, &dir.join("visitors"))
-        .and_then(|()| busy_visitors(programs, &dir.join("busy")))
-        .and_then(|()| many_agents(programs, agents, &dir.join("agents")));
+    let mut figures = Figures::default();
+    let result = visitors(programs, &dir.join("visitors"), &mut figures)
+        .and_then(|()| busy_visitors(programs, &dir.join("busy"), &mut figures))
+        .and_then(|()| many_agents(programs, agents, &dir.join("agents"), &mut figures));
     let _ = fs::remove_dir_all(dir);
-    result
+    result.map(|()| figures.missed)
+}
+
+/// What was measured.
+#[derive(Default)]
+struct Figures {
+    missed: Vec<String>,
+}
+
+impl Figures {
+    fn print(&mut self, text: String, good: bool) {
+        println!("{text}");
+        if !good {
+            self.missed.push(text);
+        }
+    }
 }
 
 /// Idle visitors, then newcomers at an edge whose places are all taken.
-fn visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
+fn visitors(programs: &Programs, dir: &Path, figures: &mut Figures) -> io::Result<()> {
     let edge = Edge::start(programs, dir, &format!("visitors: {VISITORS}, idle_seconds: 3600"))?;
     let to = upstream::start()?;
     let mut agent = edge.agent(programs, "agent", HOST, to)?;
@@ -40,23 +67,31 @@ fn visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
     load::once(&entrance)?;
     let before = (edge.memory()?, edge.threads());
     let mut kept = load::idle(&entrance, VISITORS)?;
-    wait("the threads of idle visitors to end", START, || edge.threads() <= before.1 + 2)?;
+    let most = before.1 + VISITOR_THREADS;
+    wait("the threads of idle visitors to end", START, || edge.threads() <= most)?;
     let memory = edge.memory()?.saturating_sub(before.0) as f64 / VISITORS as f64 / 1024.0;
-    println!("{VISITORS} idle visitors: {memory:.1} KiB each, {} threads", edge.threads());
+    figures.print(
+        format!("{VISITORS} idle visitors: {memory:.1} KiB each, {} threads", edge.threads()),
+        memory <= VISITOR_KIB,
+    );
     for (name, address) in [
         ("the same address", SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
         ("another address", SocketAddr::from((Ipv6Addr::LOCALHOST, port))),
     ] {
-        println!("newcomer of {name}, all places idle: {:?}", visit(address)?);
+        let wait = visit(address)?;
+        let text = format!("newcomer of {name}, all places idle: {wait:?}");
+        figures.print(text, wait <= NEWCOMER_WAIT);
     }
     // Those that are still connected are served.
     let served = kept.iter_mut().skip(2).step_by(97).filter_map(|wire| request(wire).ok()).count();
-    println!("idle visitors that are served again: {served} of {}", (VISITORS - 2).div_ceil(97));
+    let asked = (VISITORS - 2).div_ceil(97);
+    let text = format!("idle visitors that are served again: {served} of {asked}");
+    figures.print(text, served == asked);
     Ok(())
 }
 
 /// A newcomer while one address holds every place with requests under way.
-fn busy_visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
+fn busy_visitors(programs: &Programs, dir: &Path, figures: &mut Figures) -> io::Result<()> {
     let edge = Edge::start(programs, dir, &format!("visitors: {BUSY_VISITORS}"))?;
     let mut agent = edge.agent(programs, "agent", HOST, upstream::start()?)?;
     agent.says("started tunnel", 0, START)?;
@@ -69,12 +104,18 @@ fn busy_visitors(programs: &Programs, dir: &Path) -> io::Result<()> {
     }
     wait("the uploads to arrive", START, || edge.threads() >= BUSY_VISITORS as u64)?;
     let wait = visit((Ipv6Addr::LOCALHOST, port).into())?;
-    println!("newcomer of another address, all places busy: {wait:?}");
+    let text = format!("newcomer of another address, all places busy: {wait:?}");
+    figures.print(text, wait <= NEWCOMER_WAIT);
     drop(uploads);
     Ok(())
 }
 
-fn many_agents(programs: &Programs, count: usize, dir: &Path) -> io::Result<()> {
+fn many_agents(
+    programs: &Programs,
+    count: usize,
+    dir: &Path,
+    figures: &mut Figures,
+) -> io::Result<()> {
     let limits = format!("unauthenticated: {count}, agents: {}", count + 8);
     let edge = Edge::start(programs, dir, &limits)?;
     let to = upstream::start()?;
@@ -97,7 +138,7 @@ fn many_agents(programs: &Programs, count: usize, dir: &Path) -> io::Result<()> 
         edge.threads() <= before.1 + count as u64 + 2
     })?;
     let memory = edge.memory()?.saturating_sub(before.0) as f64 / count as f64 / 1024.0;
-    println!("{count} agents: {memory:.1} KiB each");
+    figures.print(format!("{count} agents: {memory:.1} KiB each"), memory <= AGENT_KIB);
     Ok(())
 }
 

@@ -153,7 +153,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> io::Result<Vec<String>> {
     if let Some(agents) = options.crowd {
         let dir = std::env::temp_dir().join(format!("culvert-crowd-{}", std::process::id()));
-        return crowd::run(&options.programs, agents, &dir).map(|()| Vec::new());
+        return crowd::run(&options.programs, agents, &dir);
     }
     if let Some(agents) = options.binds {
         let dir = std::env::temp_dir().join(format!("culvert-binds-{}", std::process::id()));
