@@ -143,7 +143,7 @@ test-soak:
 	@sh tests/soak/run.sh --short
 
 test-net:
-	@sh tests/system/net/run.sh
+	@sh tests/system/net/run.sh $(if $(LONG),--long)
 
 test-faults:
 	@sh tests/system/faults/run.sh $(if $(LONG),--long)

@@ -2,7 +2,7 @@
 # make test-net: faults of the network, in network namespaces that this script creates and
 # removes. Needs root; no packet leaves the machine.
 #
-# usage: run.sh [--rivals] [--table FILE] [--at-once N] [NAME...]
+# usage: run.sh [--rivals] [--table FILE] [--at-once N] [--long] [NAME...]
 # AGENT and EDGE name binaries to test instead of building them.
 set -eu
 cd "$(dirname "$0")/../../.."
@@ -16,7 +16,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 sh tests/prepare.sh ip nft conntrack sysctl
 # Tests whose program is missing are skipped by name.
-sh tests/prepare.sh dnsmasq tinyproxy microsocks faketime cc ||
+sh tests/prepare.sh dnsmasq tinyproxy microsocks faketime curl cc ||
 	echo "going on without them" >&2
 if ! ip netns add culvert-try 2>/dev/null; then
 	skipped "faults of the network" "this system does not allow network namespaces"

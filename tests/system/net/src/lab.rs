@@ -76,7 +76,10 @@ impl Lab {
         // A second address survives the removal of the first.
         lab.run(Place::Agent, "sysctl", &["-q", "-w", "net.ipv4.conf.all.promote_secondaries=1"])?;
         lab.rules(
-            "add table inet lab\nadd chain inet lab way { type filter hook forward priority 0; }",
+            "add table inet lab\n\
+             add chain inet lab way { type filter hook forward priority 0; }\n\
+             add chain inet lab to_router { type filter hook input priority 0; }\n\
+             add chain inet lab of_router { type filter hook output priority 0; }",
         )?;
         lab.hosts(&format!("{EDGE} {EDGE_NAME}\n"))?;
         lab.resolvers(&[])?;
@@ -193,6 +196,37 @@ impl Lab {
     /// Drops large packets, silently.
     pub fn mtu_hole(&self) -> io::Result<()> {
         self.rules("add rule inet lab way meta length > 600 drop")
+    }
+
+    /// Drops all packets of the router's own connection with `port` at either end: its machine
+    /// has no power.
+    pub fn power_lost(&self, port: u16) -> io::Result<()> {
+        let rules = ["to_router", "of_router"].map(|chain| {
+            let rule = |side| format!("add rule inet lab {chain} tcp {side} {port} counter drop\n");
+            rule("sport") + &rule("dport")
+        });
+        self.rules(&rules.concat())
+    }
+
+    /// Returns the number of packets that arrived for such a connection and were dropped.
+    pub fn packets_for(&self, port: u16) -> io::Result<u64> {
+        let mut nft = self.command(Place::Router, "nft");
+        let output = nft.args(["list", "chain", "inet", "lab", "to_router"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let port = port.to_string();
+        let count = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let at = words.iter().position(|word| *word == "packets")?;
+            words.contains(&port.as_str()).then_some(words.get(at + 1)?.parse::<u64>().ok()?)
+        };
+        Ok(text.lines().filter_map(count).sum())
+    }
+
+    /// Sets the number of keep-alive probes without a response after which the kernel closes a
+    /// connection of the agent. Its default is nine.
+    pub fn keepalive_probes(&self, probes: u32) -> io::Result<()> {
+        let setting = format!("net.ipv4.tcp_keepalive_probes={probes}");
+        self.run(Place::Agent, "sysctl", &["-q", "-w", &setting])
     }
 
     /// Enables IPv6 in all three.

@@ -2,12 +2,14 @@
 //! until the URL responds again; on request beside `ssh -R`.
 //!
 //! usage: culvert-net --agent FILE --edge FILE [--rivals] [--table FILE]
-//!                    [--at-once N] [NAME...]
+//!                    [--at-once N] [--long] [NAME...]
 
 mod faults;
 mod lab;
 #[path = "../../../support/logged.rs"]
 mod logged;
+mod months;
+mod power;
 #[path = "../../../support/proc.rs"]
 mod proc;
 #[path = "../../../support/programs.rs"]
@@ -28,6 +30,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use faults::{FAULTS, Fault};
+use months::LONG_STORIES;
 use stories::{STORIES, Story};
 use tunnel::{Kind, Programs};
 
@@ -36,12 +39,13 @@ struct Args {
     rivals: bool,
     table: Option<PathBuf>,
     at_once: usize,
+    long: bool,
     names: Vec<String>,
 }
 
 fn args() -> Result<Args, String> {
     let (mut agent, mut edge, mut rivals, mut table) = (None, None, false, None);
-    let mut at_once = 4;
+    let (mut at_once, mut long) = (4, false);
     let mut names = Vec::new();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -51,12 +55,13 @@ fn args() -> Result<Args, String> {
             "--edge" => edge = Some(value()?),
             "--table" => table = Some(value()?),
             "--rivals" => rivals = true,
+            "--long" => long = true,
             "--at-once" => {
                 let many = value()?.to_str().and_then(|many| many.parse().ok());
                 at_once = many.filter(|many| *many > 0).ok_or("--at-once needs a number")?;
             }
             name if FAULTS.iter().any(|f| f.name == name)
-                || STORIES.iter().any(|s| s.name == name) =>
+                || all_stories().any(|s| s.name == name) =>
             {
                 names.push(word);
             }
@@ -67,7 +72,12 @@ fn args() -> Result<Args, String> {
         agent: agent.ok_or("--agent FILE is missing")?,
         edge: edge.ok_or("--edge FILE is missing")?,
     };
-    Ok(Args { programs, rivals, table, at_once, names })
+    Ok(Args { programs, rivals, table, at_once, long, names })
+}
+
+/// Returns the stories, the longest first.
+fn all_stories() -> impl Iterator<Item = &'static Story> {
+    LONG_STORIES.iter().chain(months::STORIES).chain(STORIES)
 }
 
 /// Work to do.
@@ -109,9 +119,13 @@ fn main() -> ExitCode {
         }
     };
     let work = std::env::temp_dir().join(format!("culvert-net-{}", std::process::id()));
-    let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|n| n == name);
-    let jobs: Vec<Job> = (FAULTS.iter().map(Job::Fault))
-        .chain(STORIES.iter().map(Job::Story))
+    let is_long = |name: &str| LONG_STORIES.iter().any(|story| story.name == name);
+    let wanted = |name: &str| match args.names.is_empty() {
+        true => args.long || !is_long(name),
+        false => args.names.iter().any(|n| n == name),
+    };
+    let jobs: Vec<Job> = (all_stories().map(Job::Story))
+        .chain(FAULTS.iter().map(Job::Fault))
         .filter(|job| wanted(job.name()))
         .collect();
     let reports = at_once(args.at_once, &jobs, |job| match job {

@@ -15,13 +15,13 @@ use crate::tunnel::{AGENT_PORT, Kind, Programs, Setting, Tunnel};
 use crate::visit::{self, Watch};
 
 /// Time for the URL to respond.
-const PATIENCE: Duration = Duration::from_secs(40);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// One story.
 pub struct Story {
     pub name: &'static str,
-    needs: &'static [&'static str],
-    run: fn(&mut Scene) -> io::Result<String>,
+    pub needs: &'static [&'static str],
+    pub run: fn(&mut Scene) -> io::Result<String>,
 }
 
 /// State of a story.
@@ -388,8 +388,9 @@ impl Story {
         // A static program calls the kernel itself, so its time cannot be faked.
         let lies = self.needs.contains(&"faketime");
         let linked = |program: &[u8]| program.windows(8).any(|bytes| bytes == b"ld-linux");
-        (lies && !std::fs::read(&programs.agent).is_ok_and(|bytes| linked(&bytes)))
-            .then(|| "the agent is static, faketime cannot reach it".to_owned())
+        let faked = |path: &PathBuf| std::fs::read(path).is_ok_and(|bytes| linked(&bytes));
+        (lies && !(faked(&programs.agent) && faked(&programs.edge)))
+            .then(|| "a program is static, faketime cannot reach it".to_owned())
     }
 
     pub fn run(&self, programs: &Programs, dir: &Path) -> Result<String, String> {
@@ -419,7 +420,7 @@ impl Scene<'_> {
         Ok((tunnel, watch))
     }
 
-    fn first(&self, tunnel: &mut Tunnel, watch: &Watch) -> io::Result<()> {
+    pub fn first(&self, tunnel: &mut Tunnel, watch: &Watch) -> io::Result<()> {
         wait("the tunnel answers", PATIENCE, || watch.is_good())
             .map_err(|e| io::Error::other(format!("{e}\n{}", tunnel.client.tail())))
     }
@@ -442,7 +443,7 @@ impl Scene<'_> {
     }
 
     /// Checks that the tunnel responds again within this number of seconds from `at` on.
-    fn back_soon(
+    pub fn back_soon(
         &self,
         mut tunnel: Tunnel,
         watch: &Watch,
@@ -462,7 +463,7 @@ impl Scene<'_> {
 
     /// Sets the agent's wall clock to the offset in the file that this returns, at first this
     /// one.
-    fn clock(&mut self, offset: &str) -> io::Result<PathBuf> {
+    pub fn clock(&mut self, offset: &str) -> io::Result<PathBuf> {
         let clock = self.dir.join("clock");
         std::fs::write(&clock, offset)?;
         self.setting.environment = vec![

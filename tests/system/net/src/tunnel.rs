@@ -21,6 +21,10 @@ const START: Duration = Duration::from_secs(20);
 /// The port for agents.
 pub const AGENT_PORT: u16 = 4443;
 const HTTP_PORT: u16 = 4080;
+/// The port for visitors with TLS.
+pub const HTTPS_PORT: u16 = 4444;
+/// The port of a TCP endpoint.
+pub const TCP_PORT: u16 = 4100;
 const SSH_PORT: u16 = 4022;
 const SSH_ENTRANCE: u16 = 4081;
 const TOKEN: &str = "laboratory-token-that-is-long-enough";
@@ -76,6 +80,7 @@ pub struct Tunnel {
     programs: Programs,
     upstream: SocketAddr,
     environment: Vec<(&'static str, String)>,
+    edge_environment: Vec<(&'static str, String)>,
 }
 
 /// Settings that differ between culvert's agents in the faults.
@@ -91,8 +96,12 @@ pub struct Setting {
     pub agents: String,
     /// Lines below `listeners:` of the edge, each with its line end.
     pub listeners: String,
+    /// Further endpoints, each line with its line end.
+    pub endpoints: String,
     /// Variables of the agent's environment.
     pub environment: Vec<(&'static str, String)>,
+    /// Variables of the edge's environment.
+    pub edge_environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Setting {
@@ -103,7 +112,9 @@ impl Default for Setting {
             address: format!("{EDGE_NAME}:{AGENT_PORT}"),
             agents: format!("0.0.0.0:{AGENT_PORT}"),
             listeners: String::new(),
+            endpoints: String::new(),
             environment: Vec::new(),
+            edge_environment: Vec::new(),
         }
     }
 }
@@ -121,7 +132,7 @@ impl Tunnel {
         fs::create_dir_all(dir)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         prepare(kind, dir, setting, upstream)?;
-        let server = server(lab, kind, programs, dir)?;
+        let server = server(lab, kind, programs, dir, &setting.edge_environment)?;
         let client = client(lab, kind, programs, upstream, dir, &setting.environment)?;
         let port = if kind == Kind::Culvert { HTTP_PORT } else { SSH_ENTRANCE };
         let entrance = Entrance {
@@ -129,9 +140,18 @@ impl Tunnel {
             host: "web.lab.example".to_owned(),
         };
         let programs = programs.clone();
-        let environment = setting.environment.clone();
-        let dir = dir.to_owned();
-        Ok(Tunnel { kind, entrance, server, client, dir, programs, upstream, environment })
+        let Setting { environment, edge_environment, .. } = setting.clone();
+        Ok(Tunnel {
+            kind,
+            entrance,
+            server,
+            client,
+            dir: dir.to_owned(),
+            programs,
+            upstream,
+            environment,
+            edge_environment,
+        })
     }
 
     /// Kills the server and the processes that serve its sessions.
@@ -146,7 +166,7 @@ impl Tunnel {
 
     /// Starts the server again, and waits until it listens.
     pub fn start_server(&mut self, lab: &Lab) -> io::Result<()> {
-        self.server = server(lab, self.kind, &self.programs, &self.dir)?;
+        self.server = server(lab, self.kind, &self.programs, &self.dir, &self.edge_environment)?;
         Ok(())
     }
 
@@ -185,12 +205,13 @@ fn end(program: &mut Program) {
 fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> io::Result<()> {
     let at = dir.display();
     if kind == Kind::Culvert {
-        let Setting { options, web_addr, address, agents, listeners, .. } = setting;
+        let Setting { options, web_addr, address, agents, listeners, endpoints, .. } = setting;
         fs::write(
             dir.join("edge.yml"),
             format!(
                 "domain: lab.example\nlisteners:\n  agent: '{agents}'\n  http: \
-                 0.0.0.0:{HTTP_PORT}\n  https: 0.0.0.0:4444\n  tcp: 0.0.0.0\n{listeners}state_dir: \
+                 0.0.0.0:{HTTP_PORT}\n  https: 0.0.0.0:{HTTPS_PORT}\n  tcp: \
+                 0.0.0.0\n{listeners}ports: {TCP_PORT}-{TCP_PORT}\nstate_dir: \
                  {at}/edge\ncredentials:\n  - id: lab\n    authtoken: {TOKEN}\n"
             ),
         )?;
@@ -199,7 +220,7 @@ fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> i
             format!(
                 "version: 3\nagent:\n  authtoken: {TOKEN}\n  connect_url: {address}\n  \
                  connect_cas: {at}/edge/ca.pem\n  web_addr: {web_addr}\n{options}endpoints:\n  - name: \
-                 web\n    url: http://web.lab.example\n    upstream:\n      url: {upstream}\n"
+                 web\n    url: http://web.lab.example\n    upstream:\n      url: {upstream}\n{endpoints}"
             ),
         );
     }
@@ -211,11 +232,18 @@ fn prepare(kind: Kind, dir: &Path, setting: &Setting, upstream: SocketAddr) -> i
     ssh::prepare(client, dir, "0.0.0.0", SSH_PORT, more)
 }
 
-fn server(lab: &Lab, kind: Kind, programs: &Programs, dir: &Path) -> io::Result<Program> {
+fn server(
+    lab: &Lab,
+    kind: Kind,
+    programs: &Programs,
+    dir: &Path,
+    environment: &[(&str, String)],
+) -> io::Result<Program> {
     let (mut command, port) = match kind {
         Kind::Culvert => {
             let mut command = lab.command(Place::Edge, &programs.edge);
             command.args(["serve", "--log", "stderr", "--config"]).arg(dir.join("edge.yml"));
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
             (command, AGENT_PORT)
         }
         _ => {
