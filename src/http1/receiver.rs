@@ -136,6 +136,12 @@ impl RequestReceiver {
         if matches!(self.state, ReadState::Whole) { self.head.request() } else { None }
     }
 
+    /// Returns the head of a request whose body is not complete.
+    pub fn partial_head(&self) -> Option<HttpRequest<'_>> {
+        let has_begun = matches!(self.state, ReadState::Body(_) | ReadState::Chunked(_));
+        if has_begun { self.head.request() } else { None }
+    }
+
     /// Returns the body of a complete request.
     pub fn body(&self) -> &[u8] {
         &self.body

@@ -207,3 +207,40 @@ fn a_silent_stranger_is_closed_soon() {
         Err(error) => assert!(is_reset(&error), "{error}"),
     }
 }
+
+/// Sends `begin` on many connections of one address to the REST API, and then makes requests
+/// from another one: those that give way may not be closed yet at the first.
+#[track_caller]
+fn another_operator_is_answered(edge: &Serve, clients: usize, begin: &str) -> Vec<Wire> {
+    let api = edge.address("api_addr");
+    let clients = (0..clients)
+        .map(|_| {
+            let mut wire = connect_from(1, api);
+            wire.write(begin).unwrap();
+            wire
+        })
+        .collect();
+    wait_for("an answer for another address", || {
+        let mut other = connect_from(2, api);
+        other.write("GET /self HTTP/1.1\r\nHost: h\r\n\r\n").is_ok()
+            && other.read_response("GET").is_ok_and(|response| response.status() == 401)
+    });
+    clients
+}
+
+#[test]
+fn silent_clients_of_the_rest_api_keep_no_operator_away() {
+    another_operator_is_answered(&start(""), 64, "");
+}
+
+#[test]
+fn slow_clients_of_the_rest_api_hold_no_thread() {
+    // Fewer than there are places.
+    another_operator_is_answered(&start(""), 60, "GET /self HTTP/1.1\r\nHost: h\r\n");
+    // Without a key no body is waited for.
+    let head = "POST /credentials HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{";
+    let edge = start("");
+    for mut client in another_operator_is_answered(&edge, 60, head) {
+        assert_eq!(client.read_response("POST").unwrap().status(), 401);
+    }
+}

@@ -51,39 +51,69 @@ pub enum ReadOutcome {
     Invalid(ApiError),
 }
 
-/// Reads one request. `buffer` has the bytes that came after the last one, and gets those after
-/// this one.
-pub fn read<S: Read + Write>(stream: &mut S, buffer: &mut Vec<u8>) -> io::Result<ReadOutcome> {
-    let mut receiver = RequestReceiver::new(MAX_HEAD_BYTES, MAX_BODY_BYTES);
-    let mut piece = std::mem::take(buffer);
-    loop {
-        if piece.is_empty() && !receive(stream, &mut piece)? {
-            return Ok(match receiver.started() {
-                true => ReadOutcome::Invalid(invalid(HttpError::Incomplete)),
-                false => ReadOutcome::Closed,
-            });
-        }
-        let (used, progress) = receiver.feed(&piece);
-        match progress {
-            ReadProgress::More => {}
-            ReadProgress::Continue => {
+/// Reads one request, in one or several calls.
+pub struct RequestReader {
+    receiver: RequestReceiver,
+    /// The body of the request may come.
+    is_admitted: bool,
+}
+
+impl Default for RequestReader {
+    fn default() -> Self {
+        let receiver = RequestReceiver::new(MAX_HEAD_BYTES, MAX_BODY_BYTES);
+        RequestReader { receiver, is_admitted: false }
+    }
+}
+
+impl RequestReader {
+    /// Reads until the request is complete. `buffer` has the bytes that came after the last one,
+    /// and gets those after this one. After an error of the kind `TimedOut` another call
+    /// continues. `admit` decides whether to wait for a body, which needs memory.
+    pub fn read<S: Read + Write>(
+        &mut self,
+        stream: &mut S,
+        buffer: &mut Vec<u8>,
+        admit: impl Fn(&ApiHttpRequest) -> Result<(), ApiError>,
+    ) -> io::Result<ReadOutcome> {
+        let mut piece = std::mem::take(buffer);
+        loop {
+            if piece.is_empty() && !receive(stream, &mut piece)? {
+                return Ok(match self.receiver.started() {
+                    true => ReadOutcome::Invalid(invalid(HttpError::Incomplete)),
+                    false => ReadOutcome::Closed,
+                });
+            }
+            let (used, progress) = self.receiver.feed(&piece);
+            match progress {
+                ReadProgress::Whole => {
+                    *buffer = piece.split_off(used);
+                    break;
+                }
+                ReadProgress::Refused(e) => return Ok(ReadOutcome::Invalid(invalid(e))),
+                ReadProgress::TooLarge => return Ok(ReadOutcome::Invalid(too_large())),
+                ReadProgress::More | ReadProgress::Continue => {}
+            }
+            if !self.is_admitted
+                && let Some(head) = self.receiver.partial_head()
+            {
+                if let Err(error) = admit(&describe(&head)) {
+                    return Ok(ReadOutcome::Invalid(error));
+                }
+                self.is_admitted = true;
+            }
+            if progress == ReadProgress::Continue {
                 stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
                 stream.flush()?;
             }
-            ReadProgress::Whole => {
-                *buffer = piece.split_off(used);
-                break;
-            }
-            ReadProgress::Refused(e) => return Ok(ReadOutcome::Invalid(invalid(e))),
-            ReadProgress::TooLarge => return Ok(ReadOutcome::Invalid(too_large())),
+            piece.clear();
         }
-        piece.clear();
+        let receiver = std::mem::take(self).receiver;
+        // Reason: the receiver has reported a whole request.
+        let Some(head) = receiver.head() else { return Ok(ReadOutcome::Closed) };
+        let mut request = describe(&head);
+        request.body = receiver.into_body();
+        Ok(ReadOutcome::Request(request))
     }
-    // Reason: the receiver has reported a whole request.
-    let Some(head) = receiver.head() else { return Ok(ReadOutcome::Closed) };
-    let mut request = describe(&head);
-    request.body = receiver.into_body();
-    Ok(ReadOutcome::Request(request))
 }
 
 fn describe(request: &HttpRequest<'_>) -> ApiHttpRequest {
@@ -190,8 +220,9 @@ mod tests {
     fn requests(input: &str, size: usize) -> (Vec<ApiHttpRequest>, Option<u16>, String) {
         let mut client = Client { input: input.into(), size, output: Vec::new() };
         let (mut buffer, mut found) = (Vec::new(), Vec::new());
+        let mut reader = RequestReader::default();
         loop {
-            match read(&mut client, &mut buffer).unwrap() {
+            match reader.read(&mut client, &mut buffer, |_| Ok(())).unwrap() {
                 ReadOutcome::Request(request) => found.push(request),
                 ReadOutcome::Closed => return (found, None, text(client.output)),
                 ReadOutcome::Invalid(e) => return (found, Some(e.status), text(client.output)),

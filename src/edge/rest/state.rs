@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::edge::login_failures::LoginFailures;
+use crate::edge::places::{Place, Places};
+use crate::edge::shares::AddressOwner;
 use crate::edge::token;
 use crate::edge::workers::Workers;
 use crate::proto::secret::Secret;
@@ -34,16 +35,7 @@ pub struct ApiState {
     quotas: Mutex<HashMap<String, (Instant, u32)>>,
     /// Threads of its connections.
     pub workers: Arc<Workers>,
-    connections: Arc<AtomicUsize>,
-}
-
-/// A connection in use. Dropping it gives its place back.
-pub struct ConnectionPlace(Arc<AtomicUsize>);
-
-impl Drop for ConnectionPlace {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    connections: Arc<Places>,
 }
 
 impl ApiState {
@@ -84,11 +76,9 @@ impl ApiState {
         token::constant_time_eq(&self.local_key, hash)
     }
 
-    /// Returns a place for a new connection, if one is free.
-    pub fn connect(&self) -> Option<ConnectionPlace> {
-        let admit = |n: usize| (n < MAX_CONNECTIONS).then_some(n + 1);
-        let admitted = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admit);
-        admitted.ok().map(|_| ConnectionPlace(Arc::clone(&self.connections)))
+    /// Returns a place for a new connection of `owner`. If none is free, another one gives way.
+    pub fn admit(&self, owner: AddressOwner) -> Option<Place> {
+        self.connections.admit(owner, MAX_CONNECTIONS)
     }
 
     /// Counts a failed login.
@@ -133,14 +123,5 @@ mod tests {
         assert_eq!(state.count_request("b", 3, start), Ok(()));
         assert_eq!(state.count_request("a", 3, start + Duration::from_secs(59)), Err(2));
         assert_eq!(state.count_request("a", 3, start + Duration::from_secs(60)), Ok(()));
-    }
-
-    #[test]
-    fn connections_have_a_limit() {
-        let state = state();
-        let mut places: Vec<_> = (0..MAX_CONNECTIONS).map(|_| state.connect().unwrap()).collect();
-        assert!(state.connect().is_none());
-        places.pop();
-        assert!(state.connect().is_some());
     }
 }

@@ -55,8 +55,9 @@ pub fn check(data: &[u8]) {
 fn requests(bytes: &[u8], size: impl FnMut(usize) -> usize) -> (Vec<ApiHttpRequest>, Option<u16>) {
     let mut client = Client { input: bytes.iter().copied().collect(), size };
     let (mut buffer, mut found) = (Vec::new(), Vec::new());
+    let mut reader = http::RequestReader::default();
     loop {
-        match http::read(&mut client, &mut buffer).expect("the client has no errors") {
+        match reader.read(&mut client, &mut buffer, |_| Ok(())).expect("the client has no errors") {
             ReadOutcome::Request(request) => found.push(request),
             ReadOutcome::Closed => return (found, None),
             ReadOutcome::Invalid(error) => {
