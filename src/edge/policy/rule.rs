@@ -17,6 +17,9 @@ use crate::sys::sync::Mutex;
 /// Log lines about expressions of one rule that have no value.
 const LINES_PER_MINUTE: u32 = 1;
 
+/// Error of a condition that takes too many steps or too much memory.
+const OVERRUN: ActionError = ActionError("a condition of the traffic policy exceeds its limits");
+
 /// A rule. Its actions run in order, if all of its conditions are true.
 #[derive(Debug)]
 pub struct CompiledRule {
@@ -38,14 +41,21 @@ impl CompiledRule {
         CompiledRule { name, conditions, actions, errors }
     }
 
-    /// Returns whether all conditions are true. One with an error is not.
-    fn matches(&self, scope: &Scope<'_>) -> bool {
-        self.conditions.iter().all(|condition| {
-            condition.is_true(scope, &mut EvalBudget::new()).unwrap_or_else(|error| {
-                self.log_error(scope, &error);
-                false
-            })
-        })
+    /// Returns whether all conditions are true. One with an error is not; one that exceeds its
+    /// limits ends the phase, because a visitor could cause that to get past a rule.
+    fn matches(&self, scope: &Scope<'_>) -> Result<bool, ActionError> {
+        for condition in &self.conditions {
+            match condition.is_true(scope, &mut EvalBudget::new()) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) if error.is_overrun() => return Err(OVERRUN),
+                Err(error) => {
+                    self.log_error(scope, &error);
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn log_error(&self, scope: &Scope<'_>, error: &EvalError) {
@@ -154,7 +164,7 @@ impl CompiledPolicy {
 /// Runs rules until an action ends the phase.
 fn run(rules: &[CompiledRule], phase: &mut dyn RunningPhase) -> Result<PolicyFlow, ActionError> {
     for rule in rules {
-        if !rule.matches(&phase.scope()) {
+        if !rule.matches(&phase.scope())? {
             continue;
         }
         for action in &rule.actions {

@@ -613,3 +613,18 @@ fn connections_are_closed_without_a_response() {
     let policy = policy("on_http_request", "close-connection", json!({}));
     assert_eq!(request(&policy, GET, b"").flow, Ok(PolicyFlow::Close));
 }
+
+#[test]
+fn a_visitor_cannot_get_past_a_rule_by_a_long_path() {
+    let text = json!({ "on_http_request": [{
+        "expressions": ["req.url.path.split('/')[1] == 'admin'"],
+        "actions": [{ "type": "deny" }],
+    }] });
+    let policy = try_policy(Protocol::Http, &text.to_string()).unwrap();
+    let status = |path: &str| {
+        request(&policy, &format!("GET {path} HTTP/1.1\r\nHost: a.example\r\n"), b"").status()
+    };
+    assert_eq!(status("/admin/a"), 403);
+    assert_eq!(status("/public"), 0);
+    assert_eq!(status(&format!("/admin{}", "/".repeat(20_000))), 500);
+}
