@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::agent::Builder;
-use crate::support::feed::{FeedKey, FeedServer, InstalledProgram, manifest, program};
+use crate::support::feed::{FeedKey, FeedServer, InstalledProgram, manifest, program, run};
 use crate::support::peer::{BadEdge, Session};
 use crate::support::process::Process;
-use crate::support::{until, wait_for};
+use crate::support::{proc, skipped, until, wait_for};
 
 /// Types of the edge's requests.
 const RESTART: u32 = 4;
@@ -74,6 +74,40 @@ fn update_of_the_edge_replaces_the_program_and_restart_starts_it() {
     assert_eq!(session.call(RESTART, &json!({}))["Error"], json!(""));
     let started = until("the new program to start", || installed.read("started"));
     assert!(started.starts_with("9.9.9 start --none --config "), "{started}");
+}
+
+/// Bytes of memory of its own that an update may need beyond an idle agent.
+const MAX_UPDATE_BYTES: u64 = 256 * 1024;
+
+/// Returns the memory of the process that updated a program to [`watcher`].
+fn seen(installed: &InstalledProgram) -> u64 {
+    proc::anonymous_in(&installed.read("memory").unwrap()).unwrap()
+}
+
+/// Returns a program of 3 MB that notes the memory of the process that asks for its version.
+fn watcher() -> String {
+    let note = "version) cat /proc/$PPID/smaps_rollup >\"${0%/*}/memory\";";
+    program("9.9.9").replace("version)", note) + "exit\n" + &"#\n".repeat(1_500_000)
+}
+
+#[test]
+fn an_update_needs_little_memory_beyond_an_idle_agent() {
+    let (feed, key, new) = (FeedServer::start(), FeedKey::new(1), watcher());
+    feed.publish(&key, &manifest(7, "9.9.9", &new), &new);
+    let (edge, lines) = (BadEdge::new(), feed.lines(&key));
+    let (by_command, by_edge) = (InstalledProgram::new(), InstalledProgram::new());
+    let agent = start(&by_edge, &edge, &lines);
+    let (mut session, _) = welcome(&edge);
+    let Ok(idle) = proc::anonymous(agent.pid()) else {
+        return skipped("smaps_rollup is not readable");
+    };
+    let (code, out, err) = run(by_command.update(&lines, &["--yes"]));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(update(&mut session, "9.9.9"), "");
+    agent.wait_stderr("msg=\"update installed\"");
+    for (kind, bytes) in [("command", seen(&by_command)), ("agent", seen(&by_edge))] {
+        assert!(bytes <= idle + MAX_UPDATE_BYTES, "{kind}: {bytes}, an idle agent {idle}");
+    }
 }
 
 #[test]

@@ -55,8 +55,13 @@ pub fn schedule(pid: u32) -> String {
 /// code, which the kernel drops and reads again at any time.
 pub fn anonymous(pid: u32) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    kib(&text, &["Anonymous:"])
+    anonymous_in(&text)
         .ok_or_else(|| io::Error::other(format!("no anonymous memory of process {pid}")))
+}
+
+/// Returns the same from the text of a `smaps_rollup`.
+pub fn anonymous_in(text: &str) -> Option<u64> {
+    kib(text, &["Anonymous:"])
 }
 
 /// Returns the resident memory in bytes.
