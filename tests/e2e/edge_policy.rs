@@ -1,11 +1,12 @@
 //! Traffic policies at the edge: what visitors and upstreams see, and what is refused.
 
+use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::support::agent::{Agent, agent};
+use crate::support::agent::{self, Agent};
 use crate::support::api;
 use crate::support::certs::{self, Authority};
 use crate::support::edge::Edge;
@@ -21,7 +22,7 @@ fn start(edge: &Edge, upstream: &Upstream, flags: &[&str], policy: &str) -> Agen
     let address = upstream.addr.to_string();
     let args = ["http", &address, "--traffic-policy-file", &file].map(str::to_owned);
     let flags = flags.iter().map(|flag| (*flag).to_owned());
-    agent(&edge.config, args.into_iter().chain(flags)).start()
+    agent::agent(&edge.config, args.into_iter().chain(flags)).start()
 }
 
 /// Responds with its name, the request line and the header lines.
@@ -198,7 +199,7 @@ fn a_policy_that_is_wrong_is_refused_with_line_and_path() {
         let file = dir.write("policy.yml", policy).display().to_string();
         let address = upstream.addr.to_string();
         let args = ["http", &address, "--traffic-policy-file", &file];
-        let process = agent(&edge.config, args).spawn();
+        let process = agent::agent(&edge.config, args).spawn();
         process.wait_stderr(expected);
         process.wait_stderr(&format!("(error {code})"));
         process.wait_stderr("ERR_NGROK_9026");
@@ -302,7 +303,7 @@ fn a_tcp_endpoint_forwards_or_closes() {
         let address = echo.addr.to_string();
         let args = ["tcp", &address, "--traffic-policy-file", &file].map(str::to_owned);
         let flags = flags.iter().map(|flag| (*flag).to_owned());
-        agent(&edge.config, args.into_iter().chain(flags)).start()
+        agent::agent(&edge.config, args.into_iter().chain(flags)).start()
     };
     let inner = tcp(&["--url=tcp://db.internal:5432"], "{}");
     assert_eq!(inner.url(), "tcp://db.internal:5432");
@@ -414,6 +415,39 @@ fn a_policy_uses_a_secret_of_the_store() {
 }
 
 #[test]
+fn a_rule_with_a_secret_that_cannot_be_read_lets_nobody_pass() {
+    let (edge, upstream) = (Edge::start(), shows_requests("app"));
+    let rest = edge.rest();
+    let vault = rest.create("/vaults", &json!({"name": "keys"}));
+    let secret = json!({"name": "token", "value": "first", "vault_id": vault["id"]});
+    rest.create("/vault_secrets", &secret);
+    let guarded = |name: &str| {
+        format!(
+            "on_http_request:\n  - expressions: [\"!hasReqHeader('x-token') || \
+             getReqHeader('x-token')[0] != secrets.get('keys', '{name}')\"]\n    actions: \
+             [{{type: deny, config: {{status_code: 401}}}}]\n"
+        )
+    };
+    let agent = start(&edge, &upstream, &[], &guarded("missing"));
+    let refused = agent.visit(&edge).ask("GET", "/", "X-Token: first\r\n", b"");
+    assert_eq!((refused.status(), code(&refused)), (500, Some("ERR_NGROK_2300")));
+    drop(agent);
+
+    // A credential with an ACL does not read what the operator has stored.
+    let made = rest.create("/credentials", &json!({"acl": ["bind:*.localhost"]}));
+    let dir = TempDir::new();
+    let config = fs::read_to_string(&edge.config).unwrap();
+    let config = config.replace(&edge.authtoken(), made["token"].as_str().unwrap());
+    let config = dir.write("guest.yml", config);
+    let file = dir.write("policy.yml", guarded("token")).display().to_string();
+    let (address, url) = (upstream.addr.to_string(), "http://guest.localhost");
+    let args = ["http", &address, "--url", url, "--traffic-policy-file", &file];
+    let agent = agent::agent(&config, args).start();
+    let refused = agent.visit(&edge).ask("GET", "/", "X-Token: first\r\n", b"");
+    assert_eq!((refused.status(), code(&refused)), (500, Some("ERR_NGROK_2300")));
+}
+
+#[test]
 fn a_nested_or_large_policy_is_refused_and_the_edge_goes_on() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let dir = TempDir::new();
@@ -433,14 +467,14 @@ fn a_nested_or_large_policy_is_refused_and_the_edge_goes_on() {
         let address = upstream.addr.to_string();
         // The agent checks the form of a file itself.
         let process =
-            agent(&edge.config, ["http", &address, "--traffic-policy-file", &file]).spawn();
+            agent::agent(&edge.config, ["http", &address, "--traffic-policy-file", &file]).spawn();
         if code == 2236 {
             process.wait_stderr("is not valid YAML");
         } else {
             process.wait_stderr(&format!("(error {code})"));
         }
     }
-    let plain = agent(&edge.config, ["http", &upstream.addr.to_string()]).start();
+    let plain = agent::agent(&edge.config, ["http", &upstream.addr.to_string()]).start();
     assert_eq!(plain.visit(&edge).get("/").text(), "GET / ");
 }
 

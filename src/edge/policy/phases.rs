@@ -99,8 +99,9 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
     /// Returns the certificate of a CA as PEM; `None` if it does not exist.
     fn certificate_authority(&self, id: &str) -> Option<String>;
 
-    /// Returns the value of a secret; `None` if it does not exist.
-    fn secret(&self, vault: &str, name: &str) -> Option<Secret>;
+    /// Returns the value of a secret for the policies of an account; `None` if it does not
+    /// exist, or the account may not read it.
+    fn secret(&self, account: &str, vault: &str, name: &str) -> Option<Secret>;
 
     /// Returns the counters of `rate-limit`.
     fn rates(&self) -> Arc<RateTable>;

@@ -17,8 +17,9 @@ use crate::sys::sync::Mutex;
 /// Log lines about expressions of one rule that have no value.
 const LINES_PER_MINUTE: u32 = 1;
 
-/// Error of a condition that takes too many steps or too much memory.
-const OVERRUN: ActionError = ActionError("a condition of the traffic policy exceeds its limits");
+/// Error of a condition that exceeds its limits, or needs a secret that the edge does not have.
+const NOT_EVALUATED: ActionError =
+    ActionError("a condition of the traffic policy was not evaluated");
 
 /// A rule. Its actions run in order, if all of its conditions are true.
 #[derive(Debug)]
@@ -41,14 +42,18 @@ impl CompiledRule {
         CompiledRule { name, conditions, actions, errors }
     }
 
-    /// Returns whether all conditions are true. One with an error is not; one that exceeds its
-    /// limits ends the phase, because a visitor could cause that to get past a rule.
+    /// Returns whether all conditions are true. One with an error is not. One that exceeds its
+    /// limits ends the phase, because a visitor could cause that to get past a rule; so does one
+    /// with a secret that the edge does not have.
     fn matches(&self, scope: &Scope<'_>) -> Result<bool, ActionError> {
         for condition in &self.conditions {
             match condition.is_true(scope, &mut EvalBudget::new()) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                Err(error) if error.is_overrun() => return Err(OVERRUN),
+                Err(error) if error.is_fatal() => {
+                    self.log_error(scope, &error);
+                    return Err(NOT_EVALUATED);
+                }
                 Err(error) => {
                     self.log_error(scope, &error);
                     return Ok(false);

@@ -41,7 +41,9 @@ impl Variables for Scope<'_> {
     }
 
     fn secret(&self, vault: &str, name: &str) -> Option<Arc<str>> {
-        self.input.services.secret(vault, name).map(|secret| secret.expose().into())
+        let services = self.input.services;
+        let secret = services.secret(self.input.endpoint.account, vault, name)?;
+        Some(secret.expose().into())
     }
 
     fn now(&self) -> Timestamp {

@@ -69,8 +69,10 @@ impl PolicyServices for EdgeServices {
         Some(authority.text(merge::CA_PEM).to_owned())
     }
 
-    fn secret(&self, vault: &str, name: &str) -> Option<Secret> {
+    fn secret(&self, account: &str, vault: &str, name: &str) -> Option<Secret> {
         let edge = self.edge.upgrade()?;
+        // A credential with an ACL is for somebody who must not know the operator's secrets.
+        edge.config().credentials.by_id(account).filter(|owner| !owner.acl.is_limited())?;
         merge::secret(&edge.accounts.table(), &edge.key, vault, name)
     }
 

@@ -48,7 +48,7 @@ impl PolicyServices for FakeEdge {
         None
     }
 
-    fn secret(&self, vault: &str, name: &str) -> Option<Secret> {
+    fn secret(&self, _: &str, vault: &str, name: &str) -> Option<Secret> {
         ((vault, name) == ("house", "password")).then(|| Secret::new("open sesame"))
     }
 

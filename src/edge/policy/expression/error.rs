@@ -14,6 +14,9 @@ pub enum EvalErrorKind {
     Argument,
     /// The evaluation took more steps or memory than permitted. `&&` and `||` pass it on.
     Overrun,
+    /// The edge does not have a value that the policy needs, whatever the request is. `&&` and
+    /// `||` pass it on.
+    Unavailable,
 }
 
 /// An expression has no value.
@@ -45,9 +48,15 @@ impl EvalError {
         EvalError { kind: EvalErrorKind::Overrun, text: Cow::Borrowed(what) }
     }
 
-    /// Returns whether a limit was exceeded.
-    pub fn is_overrun(&self) -> bool {
-        self.kind == EvalErrorKind::Overrun
+    /// Returns an error for a value that the edge does not have.
+    pub(super) fn unavailable(what: &'static str) -> Self {
+        EvalError { kind: EvalErrorKind::Unavailable, text: Cow::Borrowed(what) }
+    }
+
+    /// Returns whether the request must not go on, since the rule may be the one that refuses
+    /// it.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self.kind, EvalErrorKind::Overrun | EvalErrorKind::Unavailable)
     }
 }
 

@@ -157,13 +157,13 @@ impl Evaluation<'_> {
         let left = self.node(&operands[0]).and_then(|value| boolean(&value));
         match left {
             Ok(value) if value == decides => return Ok(Value::Bool(decides)),
-            Err(error) if error.is_overrun() => return Err(error),
+            Err(error) if error.is_fatal() => return Err(error),
             _ => {}
         }
         match self.node(&operands[1]).and_then(|value| boolean(&value)) {
             Ok(value) if value == decides => Ok(Value::Bool(decides)),
             Ok(_) => left.map(Value::Bool),
-            Err(error) if error.is_overrun() => Err(error),
+            Err(error) if error.is_fatal() => Err(error),
             Err(error) => Err(left.err().unwrap_or(error)),
         }
     }
@@ -260,7 +260,7 @@ impl Evaluation<'_> {
             match self.body(macro_node, element, at).and_then(|value| boolean(&value)) {
                 Ok(value) if value == decides => return Ok(Value::Bool(decides)),
                 Ok(_) => {}
-                Err(error) if error.is_overrun() => return Err(error),
+                Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => failed = failed.or(Some(error)),
             }
         }

@@ -157,7 +157,7 @@ fn variables_of_the_request() {
     assert_eq!(failed("conn.tls.sni == 'a'"), EvalErrorKind::Missing);
     assert_eq!(failed("req.headers.none[0] == 'a'"), EvalErrorKind::Missing);
     assert_eq!(failed("req.headers['x-list'][2] == 'a'"), EvalErrorKind::Missing);
-    assert_eq!(failed("secrets.get('v', 'other') == ''"), EvalErrorKind::Missing);
+    assert_eq!(failed("secrets.get('v', 'other') == ''"), EvalErrorKind::Unavailable);
 }
 
 #[test]

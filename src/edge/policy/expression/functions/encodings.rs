@@ -87,7 +87,7 @@ fn decode_json(call: &mut Call<'_>) -> Evaluated {
 fn is_json(call: &mut Call<'_>) -> Evaluated {
     let text = call.text(0)?;
     match json::decode(text, call.budget) {
-        Err(error) if error.is_overrun() => Err(error),
+        Err(error) if error.is_fatal() => Err(error),
         result => Ok(Value::Bool(result.is_ok())),
     }
 }

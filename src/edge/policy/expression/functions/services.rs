@@ -32,10 +32,12 @@ fn random_int(call: &mut Call<'_>) -> Evaluated {
     Ok(Value::Int(least.saturating_add_unsigned(n)))
 }
 
+const NO_SECRET: &str = "the secret does not exist, or the credential has an ACL";
+
 fn secret(call: &mut Call<'_>) -> Evaluated {
     let (vault, name) = (call.text(0)?, call.text(1)?);
     let secret = call.variables.secret(vault, name);
-    let secret = secret.ok_or_else(|| EvalError::missing("the secret does not exist"))?;
+    let secret = secret.ok_or_else(|| EvalError::unavailable(NO_SECRET))?;
     call.budget.create(secret.len())?;
     Ok(Value::Text(secret))
 }
