@@ -256,6 +256,41 @@ on_http_response: [{actions: [{type: add-headers, config: {headers: {x-outer: '2
     }
 }
 
+/// The head that the internal endpoint reads is shorter or longer than the received one.
+#[test]
+fn a_refusal_by_an_internal_endpoint_ends_its_request_only() {
+    let (edge, upstream) = (Edge::start(), shows_requests("public"));
+    let _internal = start(
+        &edge,
+        &upstream,
+        &["--url=https://strict.internal"],
+        "on_http_request: [{actions: [{type: deny, config: {status_code: 451}}]}]",
+    );
+    let long = "x".repeat(300);
+    for value in ["1", &long] {
+        let forwarding = start(
+            &edge,
+            &upstream,
+            &[],
+            &format!(
+                "on_http_request:
+  - expressions: [req.url.path == '/inner']
+    actions:
+      - {{type: add-headers, config: {{headers: {{x-outer: '{value}'}}}}}}
+      - {{type: forward-internal, config: {{url: 'https://strict.internal'}}}}
+"
+            ),
+        );
+        let mut visitor = forwarding.visit(&edge);
+        let hop = format!("Connection: keep-alive, X-Hop\r\nX-Hop: {}\r\n", "y".repeat(100));
+        for fields in [&hop, ""] {
+            assert_eq!(visitor.ask("GET", "/inner", fields, b"").status(), 451);
+            let response = visitor.ask("GET", "/next", "", b"");
+            assert!(response.text().starts_with("public /next "), "{}", response.text());
+        }
+    }
+}
+
 #[test]
 fn a_missing_internal_endpoint_ends_the_request_or_the_next_action_runs() {
     let (edge, upstream) = (Edge::start(), shows_requests("public"));

@@ -199,8 +199,6 @@ struct RoutedRequest {
     plan: ForwardPlan,
     /// Changes that are not in the received bytes yet.
     edits: HeaderEdits,
-    /// Length of the head.
-    len: usize,
 }
 
 /// A request that ends at the edge.
@@ -429,25 +427,22 @@ impl HttpVisitor<'_> {
     }
 
     /// Decides about a request, whose head has `len` bytes: runs the actions of its endpoint,
-    /// and of the internal endpoints that the policies forward it to.
-    fn route(&mut self, len: usize) -> Result<RoutedRequest, RequestEnd> {
+    /// and of the internal endpoints that the policies forward it to. `len` stays the length of
+    /// the head in the received bytes, also if the request ends here.
+    fn route(&mut self, len: &mut usize) -> Result<RoutedRequest, RequestEnd> {
         let mut endpoint = self.find_endpoint()?;
         self.connect(&endpoint)?;
-        let (mut len, mut outer) = (len, None);
+        let mut outer = None;
         for _ in 0..internal::MAX_CHAIN {
-            let (url, plan) = match self.decide(&endpoint, len, outer)? {
+            let (url, plan) = match self.decide(&endpoint, *len, outer)? {
                 Decision::Forward(plan) if plan.edits().body().is_some() => {
-                    let len = self.apply_edits(len, plan.edits())?;
-                    return Ok(RoutedRequest {
-                        endpoint,
-                        plan,
-                        edits: HeaderEdits::default(),
-                        len,
-                    });
+                    self.apply_edits(len, plan.edits())?;
+                    let edits = HeaderEdits::default();
+                    return Ok(RoutedRequest { endpoint, plan, edits });
                 }
                 Decision::Forward(plan) => {
                     let edits = plan.edits().clone();
-                    return Ok(RoutedRequest { endpoint, plan, edits, len });
+                    return Ok(RoutedRequest { endpoint, plan, edits });
                 }
                 Decision::Respond(reply) => return Err(RequestEnd::Page(reply.into())),
                 Decision::Close => return Err(RequestEnd::Close),
@@ -458,7 +453,7 @@ impl HttpVisitor<'_> {
             if !self.edge.admits_visitor(&next, self.visitor.client) {
                 return Err(RequestEnd::Page(ErrorPage::forbidden()));
             }
-            len = self.apply_edits(len, plan.edits())?;
+            self.apply_edits(len, plan.edits())?;
             outer = plan.response().cloned();
             endpoint = next;
         }
@@ -544,28 +539,28 @@ impl HttpVisitor<'_> {
     }
 
     /// Writes the changes of a request, whose head has `len` bytes, into the received bytes.
-    /// Returns the length of the new head.
-    fn apply_edits(&mut self, len: usize, edits: &HeaderEdits) -> Result<usize, ErrorPage> {
-        let mut head = Vec::with_capacity(len + 256);
-        let end = self.start + len;
+    /// `len` becomes the length of the new head, also if that is not valid.
+    fn apply_edits(&mut self, len: &mut usize, edits: &HeaderEdits) -> Result<(), ErrorPage> {
+        let mut head = Vec::with_capacity(*len + 256);
+        let end = self.start + *len;
         self.request.edit(&self.input[self.start..end], edits, &mut head);
         if let Some(body) = edits.body() {
             let received = self.received_body.unwrap_or_default();
             self.input.splice(end..end + received, body.iter().copied());
             self.received_body = Some(body.len());
         }
-        let new = head.len();
+        *len = head.len();
         self.input.splice(self.start..end, head);
-        let bytes = &self.input[self.start..self.start + new];
+        let bytes = &self.input[self.start..self.start + *len];
         match self.request.parse(bytes) {
-            Ok(()) if new <= MAX_HEAD_BYTES => Ok(new),
+            Ok(()) if *len <= MAX_HEAD_BYTES => Ok(()),
             Ok(()) => Err(ErrorPage::bad_request(HttpError::HeadTooLarge)),
             Err(error) => Err(ErrorPage::bad_request(error)),
         }
     }
 
     /// Sends a request, whose head has `len` bytes, into a stream of its endpoint.
-    fn forward(&mut self, len: usize) -> AfterRequest {
+    fn forward(&mut self, mut len: usize) -> AfterRequest {
         let visitor = self.conn.visitor();
         visitor.set_busy();
         let bytes = &self.input[self.start..self.start + len];
@@ -591,7 +586,7 @@ impl HttpVisitor<'_> {
             return self.serve_feed(found, format, len);
         }
         self.received_body = None;
-        let RoutedRequest { endpoint, plan, edits, len } = match self.route(len) {
+        let RoutedRequest { endpoint, plan, edits } = match self.route(&mut len) {
             Ok(routed) => routed,
             Err(RequestEnd::Page(page)) => return self.reject(&page, format, len),
             Err(RequestEnd::Close) => {
