@@ -367,3 +367,26 @@ fn templates_keep_the_type_of_a_single_expression() {
     let open = Template::compile("abc ${req.host", Q).expect_err("a fault");
     assert_eq!(open.offset, 4);
 }
+
+/// The standard library panics in a sort by an order that contradicts itself.
+#[test]
+fn a_sort_without_an_order_is_an_error() {
+    for n in 1..20 {
+        let key = format!("n * {n} % 3 == 0 ? 0.0 / 0.0 : double(n * {n} * 7919 % 211)");
+        let nan = format!("lists.range(100).map(n, {key}).sort()");
+        assert_eq!(failed(&nan), EvalErrorKind::Argument, "{nan}");
+        let by = format!("lists.range(100).sortBy(n, {key})");
+        assert_eq!(failed(&by), EvalErrorKind::Argument, "{by}");
+    }
+    // Budgets that end in the middle of a sort.
+    let long = "a".repeat(640);
+    let source =
+        format!("lists.range(60).map(n, '{long}' + string(n * 7919 % 211)).sort()[0] == 'x'");
+    let expression = Expression::compile(&source, Q).unwrap_or_else(|e| panic!("{e}"));
+    for steps in (0..10_000).step_by(7) {
+        let mut budget = EvalBudget::with(steps, u32::MAX);
+        if let Err(error) = expression.value(&TestRequest, &mut budget) {
+            assert!(error.is_overrun(), "{error}");
+        }
+    }
+}

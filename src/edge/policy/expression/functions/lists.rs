@@ -60,21 +60,22 @@ pub(in crate::edge::policy::expression) fn sort(
             return Err(EvalError::wrong_type("values of different types cannot be sorted"));
         }
     }
-    // At most this many comparisons.
-    let levels = usize::BITS - keyed.len().leading_zeros();
-    budget.steps(keyed.len().saturating_mul(levels as usize))?;
-    let mut failed = None;
-    keyed.sort_by(|(a, _), (b, _)| match compare(a, b, budget) {
-        Ok(order) => order.unwrap_or(Ordering::Equal),
-        Err(error) => {
-            failed = Some(error);
-            Ordering::Equal
-        }
-    });
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(Value::list(keyed.into_iter().map(|(_, value)| value))),
+    if keyed.iter().any(|(key, _)| matches!(key, Value::Double(n) if n.is_nan())) {
+        return Err(EvalError::argument("a list with NaN cannot be sorted"));
     }
+    // At most this many comparisons. All of them are charged before: the standard library panics
+    // if the order changes during the sort.
+    let levels = (usize::BITS - keyed.len().leading_zeros()) as usize;
+    budget.steps(keyed.len().saturating_mul(levels))?;
+    for (key, _) in &keyed {
+        budget.read(key.bytes().saturating_mul(levels))?;
+    }
+    let charged = &mut EvalBudget::with(u32::MAX, u32::MAX);
+    keyed.sort_by(|(a, _), (b, _)| {
+        // Values of one type that has an order: neither an error nor without a result.
+        compare(a, b, charged).ok().flatten().unwrap_or(Ordering::Equal)
+    });
+    Ok(Value::list(keyed.into_iter().map(|(_, value)| value)))
 }
 
 fn distinct(call: &mut Call<'_>) -> Evaluated {
