@@ -70,9 +70,14 @@ impl HeaderEdits {
         self.body.as_deref()
     }
 
-    /// Returns whether lines with this name are removed.
+    /// Returns whether lines with this name are removed. CGI and its relatives read `X_Name` as
+    /// `X-Name`: the removal of the second one removes both.
     pub fn removes(&self, name: &[u8]) -> bool {
-        self.removed.iter().any(|removed| removed.as_bytes().eq_ignore_ascii_case(name))
+        let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || (*a, *b) == (b'_', b'-');
+        self.removed.iter().any(|removed| {
+            let removed = removed.as_bytes();
+            removed.len() == name.len() && name.iter().zip(removed).all(same)
+        })
     }
 
     /// Returns the new value of `Host`.
@@ -83,5 +88,24 @@ impl HeaderEdits {
     /// Returns the lines to add.
     pub fn added(&self) -> &[HeaderLine] {
         &self.added
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_removal_of_a_name_includes_its_spelling_with_underscores() {
+        let mut edits = HeaderEdits::default();
+        edits.remove(&"ngrok-auth-user-email".into());
+        for name in ["Ngrok-Auth-User-Email", "ngrok_auth_user_email", "NGROK-Auth_User-email"] {
+            assert!(edits.removes(name.as_bytes()), "{name}");
+        }
+        for name in ["ngrok-auth-user-emai", "ngrok-auth-user-emails", "ngrok+auth-user-email"] {
+            assert!(!edits.removes(name.as_bytes()), "{name}");
+        }
+        edits.remove(&"x_plain".into());
+        assert!(edits.removes(b"X_Plain") && !edits.removes(b"X-Plain"));
     }
 }

@@ -177,6 +177,9 @@ fn run(rules: &[CompiledRule], phase: &mut dyn RunningPhase) -> Result<PolicyFlo
                 PolicyFlow::Continue => {}
                 end => return Ok(end),
             }
+            if phase.scope().vars.is_incomplete() {
+                return Err(ActionError("the variables of the policy are too large"));
+            }
         }
     }
     Ok(PolicyFlow::Continue)

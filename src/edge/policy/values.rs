@@ -1,6 +1,7 @@
 //! Values of the variables of expressions, from a [`Scope`]. Each is made when an expression
 //! reads it. Which names exist, and in which phase, is decided in [`super::expression`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -36,7 +37,25 @@ impl Variables for Scope<'_> {
             Variable::ResHeaders => header(self.response?.values(key)),
             Variable::Vars => self.vars.vars().get(key).map(Value::from),
             Variable::Actions => self.vars.results().get(key).map(Value::from),
+            Variable::ReqUrlQueryParams => {
+                let request = self.request?;
+                let url = RequestUrl::of(&request);
+                one(parameters(url.query()).filter(|(name, _)| name == key))
+            }
+            Variable::ReqCookies => {
+                let request = self.request?;
+                one(request_cookies(&request).into_iter().filter(|(name, _)| name == key))
+            }
             _ => self.variable(variable)?.members()?.get_text(key).cloned(),
+        }
+    }
+
+    fn source_bytes(&self, variable: Variable) -> usize {
+        let Some(request) = self.request else { return 0 };
+        match variable {
+            Variable::ReqUrlQueryParams => request.target.len(),
+            Variable::ReqCookies => request.fields.values("cookie").map(<[u8]>::len).sum(),
+            _ => 0,
         }
     }
 
@@ -186,14 +205,18 @@ fn header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Value> {
     (!values.is_empty()).then(|| Value::list(values))
 }
 
-/// Returns a map of entries whose values are lists, in the order of the first occurrence.
+/// Returns the values of entries with the same key; `None` without one.
+fn one(entries: impl Iterator<Item = (String, Value)>) -> Option<Value> {
+    let values: Vec<Value> = entries.map(|(_, value)| value).collect();
+    (!values.is_empty()).then(|| Value::list(values))
+}
+
+/// Returns a map of entries whose values are lists.
 fn lists(entries: impl Iterator<Item = (String, Value)>, any_case: bool) -> Value {
-    let mut lists: Vec<(String, Vec<Value>)> = Vec::new();
+    // A visitor chooses the keys: a search through all of them would be slow.
+    let mut lists: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for (key, value) in entries {
-        match lists.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, list)) => list.push(value),
-            None => lists.push((key, vec![value])),
-        }
+        lists.entry(key).or_default().push(value);
     }
     let entries = lists.into_iter().map(|(key, list)| (key.into(), Value::list(list))).collect();
     Value::Map(Arc::new(match any_case {
@@ -259,13 +282,10 @@ impl<'a> RequestUrl<'a> {
             Variable::ReqUrlAuthority => text(self.authority),
             Variable::ReqUrlHost => host(self.authority).into(),
             Variable::ReqUrlPort => Value::Int(port(self.authority, tls)),
-            Variable::ReqUrlPath => {
-                let raw = self.raw_path();
-                percent_decoded(raw, false).unwrap_or_else(|| raw.to_owned()).into()
-            }
+            Variable::ReqUrlPath => decoded(self.raw_path(), false).into(),
             Variable::ReqUrlRawPath => self.raw_path().into(),
             Variable::ReqUrlQuery => self.query().into(),
-            Variable::ReqUrlQueryParams => parameters(self.query()),
+            Variable::ReqUrlQueryParams => lists(parameters(self.query()), false),
             Variable::ReqUrlScheme => self.scheme.into(),
             Variable::ReqUrlUri => self.uri.as_str().into(),
             // A request has no such part: `Host` and targets with it are refused.
@@ -275,14 +295,37 @@ impl<'a> RequestUrl<'a> {
     }
 }
 
-/// Returns the parameters of a query by name.
-fn parameters(query: &str) -> Value {
-    let decoded = |part: &str| percent_decoded(part, true).unwrap_or_else(|| part.to_owned());
-    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+/// Decodes percent-encoding. Each escape is decoded on its own: one that is not valid must not
+/// hide the others from a rule. Bytes that are not UTF-8 are replaced.
+fn decoded(text: &str, plus_is_blank: bool) -> String {
+    if let Some(decoded) = percent_decoded(text, plus_is_blank) {
+        return decoded;
+    }
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
+    let source = text.as_bytes();
+    let mut bytes = Vec::with_capacity(source.len());
+    let mut at = 0;
+    while let Some(byte) = source.get(at) {
+        at += 1;
+        match (byte, digit(source.get(at)), digit(source.get(at + 1))) {
+            (b'%', Some(high), Some(low)) => {
+                // Two digits are at most 255.
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                at += 2;
+            }
+            (b'+', ..) if plus_is_blank => bytes.push(b' '),
+            (byte, ..) => bytes.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Returns names and values of the parameters of a query.
+fn parameters(query: &str) -> impl Iterator<Item = (String, Value)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(name), Value::from(decoded(value)))
-    });
-    lists(pairs, false)
+        (decoded(name, true), Value::from(decoded(value, true)))
+    })
 }
 
 fn map(entries: Vec<(&str, Value)>) -> Value {
@@ -290,8 +333,8 @@ fn map(entries: Vec<(&str, Value)>) -> Value {
     Value::Map(Arc::new(ValueMap::new(entries)))
 }
 
-/// Returns the cookies of a request by name.
-fn request_cookies(request: &RequestInfo<'_>) -> Value {
+/// Returns the cookies of a request with their names.
+fn request_cookies(request: &RequestInfo<'_>) -> Vec<(String, Value)> {
     let values = request.fields.values("cookie").map(String::from_utf8_lossy);
     let mut cookies = Vec::new();
     for value in values {
@@ -302,7 +345,7 @@ fn request_cookies(request: &RequestInfo<'_>) -> Value {
             cookies.push((name, cookie));
         }
     }
-    lists(cookies.into_iter(), false)
+    cookies
 }
 
 /// Returns the cookies of a response by name.
@@ -385,7 +428,7 @@ fn of_request(request: &RequestInfo<'_>, variable: Variable) -> Option<Value> {
         Variable::ReqContentTypeRaw => BodyField::ContentTypeRaw,
         Variable::ReqContentTypeParameters => BodyField::ContentTypeParameters,
         Variable::ReqLocation => BodyField::Location,
-        Variable::ReqCookies => return Some(request_cookies(request)),
+        Variable::ReqCookies => return Some(lists(request_cookies(request).into_iter(), false)),
         Variable::ReqHeaders => return Some(headers(request.fields.iter())),
         Variable::ReqHost => return Some(host(request.authority).into()),
         Variable::ReqMethod => return Some(text(request.method)),

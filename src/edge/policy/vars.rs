@@ -13,6 +13,7 @@ pub struct PolicyVars {
     /// Results of the last run of each action, by its name with underscores.
     results: Map<String, Value>,
     bytes: usize,
+    is_incomplete: bool,
 }
 
 /// The variables have no room for another value.
@@ -38,11 +39,20 @@ impl PolicyVars {
     }
 
     /// Sets the result of an action, as an object with its fields. `action` has underscores:
-    /// `rate_limit`. A result without room is left out: no action depends on it.
+    /// `rate_limit`. A result without room is left out, and [`PolicyVars::is_incomplete`].
     pub fn set_result(&mut self, action: &str, value: Value) {
-        if self.charge(action, &value).is_ok() {
-            self.results.insert(action.to_owned(), value);
+        match self.charge(action, &value) {
+            Ok(()) => {
+                self.results.insert(action.to_owned(), value);
+            }
+            Err(VarsFull) => self.is_incomplete = true,
         }
+    }
+
+    /// Returns whether a result was left out. Rules that read it would not match, also those
+    /// that refuse a request.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 
     fn charge(&mut self, name: &str, value: &Value) -> Result<(), VarsFull> {
@@ -78,6 +88,7 @@ mod tests {
         assert_eq!(vars.set("c", json!("x".repeat(MAX_BYTES))), Err(VarsFull));
         vars.set_result("log", json!("x".repeat(MAX_BYTES)));
         assert_eq!((vars.vars().len(), vars.results().len()), (1, 0));
+        assert!(vars.is_incomplete());
         vars.set_result("log", json!({"metadata": {}}));
         assert_eq!(vars.results()["log"], json!({"metadata": {}}));
     }

@@ -166,7 +166,7 @@ impl OutboundRequest {
         }
         let client = scope.input.connection.client.ip().to_string();
         headers.push(("x-forwarded-for".to_owned(), client));
-        headers.push((HOPS.to_owned(), (hops(scope) + 1).to_string()));
+        headers.push((HOPS.to_owned(), hops(scope).saturating_add(1).to_string()));
         let body = match &self.body {
             Some(body) => Some(body.render(scope)?.into_owned()),
             None => None,

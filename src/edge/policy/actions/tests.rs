@@ -628,3 +628,72 @@ fn a_visitor_cannot_get_past_a_rule_by_a_long_path() {
     assert_eq!(status("/public"), 0);
     assert_eq!(status(&format!("/admin{}", "/".repeat(20_000))), 500);
 }
+
+fn rules(text: &str) -> CompiledPolicy {
+    try_policy(Protocol::Http, text).unwrap_or_else(|faults| panic!("{text}: {faults:?}"))
+}
+
+#[test]
+fn a_result_that_does_not_fit_does_not_get_past_a_rule() {
+    let policy = rules(
+        "on_http_request:
+  - actions:
+      - {type: set-vars, config: {vars: [&a {a: '${req.headers[\"x-a\"][0]}'}, *a]}}
+      - {type: basic-auth, config: {credentials: ['user:password'], enforce: false}}
+  - expressions: ['!actions.ngrok.basic_auth.credentials.authorized']
+    actions: [{type: deny}]
+",
+    );
+    let status = |user: &str, more: usize| {
+        let value = base64::encode(format!("{user}:password").as_bytes());
+        let lines = format!("X-A: {}\r\nAuthorization: Basic {value}\r\n", "a".repeat(more));
+        request(&policy, &with_lines(&lines), b"").status()
+    };
+    assert_eq!((status("user", 1), status("other", 1)), (0, 403));
+    // The variables alone fit.
+    assert_eq!((status("other", 32_000), status("other", 32_700)), (403, 500));
+}
+
+#[test]
+fn an_invalid_escape_does_not_hide_the_others() {
+    let policy = rules(
+        "on_http_request:
+  - expressions: [\"req.url.path.startsWith('/admin') || getQueryParam('q') == ['admin']\"]
+    actions: [{type: deny}]
+",
+    );
+    let status = |target: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n");
+        request(&policy, &head, b"").status()
+    };
+    for target in ["/admin", "/%61dmin", "/%61dmin/%ff", "/%61dmin;%", "/%61dmin/%zz", "/%61dmin%6"]
+    {
+        assert_eq!(status(target), 403, "{target}");
+    }
+    for target in ["/?q=%61dmin", "/?%71=admin", "/?x=%ff&q=%61dmin"] {
+        assert_eq!(status(target), 403, "{target}");
+    }
+    for target in ["/", "/%", "/%ff%61dmin", "/?q=%61dmin%ff", "/?q=admi%C3%A4"] {
+        assert_eq!(status(target), 0, "{target}");
+    }
+}
+
+#[test]
+fn a_search_in_a_long_query_or_cookie_has_its_price() {
+    let policy = rules(
+        "on_http_request:
+  - expressions: ['lists.range(100).exists(n, hasQueryParam(string(n)))']
+    actions: [{type: deny}]
+  - expressions: ['lists.range(100).exists(n, hasReqCookie(string(n)))']
+    actions: [{type: deny, config: {status_code: 404}}]
+",
+    );
+    let status = |query: &str, cookie: &str| {
+        let head = format!("GET /?{query} HTTP/1.1\r\nHost: a.example\r\nCookie: {cookie}\r\n");
+        request(&policy, &head, b"").status()
+    };
+    assert_eq!((status("99=", ""), status("", "99="), status("x=", "x=")), (403, 404, 0));
+    let long =
+        |separator: &str| (0..4000).map(|n| format!("x{n}=")).collect::<Vec<_>>().join(separator);
+    assert_eq!((status(&long("&"), ""), status("", &long(";"))), (500, 500));
+}

@@ -82,6 +82,7 @@ impl Evaluation<'_> {
     }
 
     fn entry(&mut self, variable: Variable, key: &str) -> Evaluated {
+        self.budget.read(self.variables.source_bytes(variable))?;
         let value = self.variables.entry(variable, key);
         self.copied(value, variable)
     }

@@ -22,6 +22,11 @@ pub trait Variables {
         self.variable(variable)?.members()?.get_text(key).cloned()
     }
 
+    /// Returns the bytes that are read to find an entry of a variable, beside those of the entry.
+    fn source_bytes(&self, _variable: Variable) -> usize {
+        0
+    }
+
     /// Returns the secret of a vault, for `secrets.get`.
     fn secret(&self, vault: &str, name: &str) -> Option<Arc<str>>;
 

@@ -25,6 +25,7 @@ pub(super) static FUNCTIONS: &[FunctionSpec] = &[
 ];
 
 fn entry(call: &mut Call<'_>, variable: Variable) -> Result<Option<Value>, EvalError> {
+    call.budget.read(call.variables.source_bytes(variable))?;
     let key = call.text(0)?;
     let value = call.variables.entry(variable, key);
     if let Some(value) = &value {
