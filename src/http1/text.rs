@@ -90,10 +90,24 @@ pub fn percent_encoded(bytes: &[u8]) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
             out.push(char::from(*byte));
         } else {
-            out += &format!("%{byte:02X}");
+            percent_encode_byte(*byte, &mut out);
         }
     }
     out
+}
+
+/// Appends the percent-encoding of a byte.
+pub fn percent_encode_byte(byte: u8, out: &mut String) {
+    *out += &format!("%{byte:02X}");
+}
+
+/// Returns the last boundary of characters at or before `at` bytes.
+pub fn char_boundary(text: &str, at: usize) -> usize {
+    let mut end = at.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    end
 }
 
 /// Parses a number of digits only. `None` for a sign, a blank or an overflow.

@@ -4,6 +4,7 @@
 
 use super::replace::{Replacement, TooLong, bytes_of_text, text_of_bytes};
 use crate::edge::actions::body_transform::{BodyTransform, TransformError};
+use crate::http1::text::char_boundary;
 
 /// Text that waits for what follows.
 pub const HELD_BYTES: usize = 16 * 1024;
@@ -98,10 +99,7 @@ impl ReplaceStage {
     /// Replaces the matches that begin before the held text, and returns the text up to there.
     fn search(&mut self, is_last: bool) -> Result<String, TooLong> {
         let held = if is_last { 0 } else { HELD_BYTES };
-        let mut end = self.text.len() - held;
-        while !self.text.is_char_boundary(end) {
-            end -= 1;
-        }
+        let end = char_boundary(&self.text, self.text.len() - held);
         let mut out = String::new();
         let mut at = self.done;
         while at <= self.text.len() {
@@ -136,10 +134,7 @@ impl ReplaceStage {
 
     /// Frees the text that is not needed any more.
     fn forget(&mut self) {
-        let mut start = self.done.saturating_sub(CONTEXT_BYTES);
-        while !self.text.is_char_boundary(start) {
-            start -= 1;
-        }
+        let start = char_boundary(&self.text, self.done.saturating_sub(CONTEXT_BYTES));
         self.text.drain(..start);
         self.done -= start;
     }

@@ -2,6 +2,7 @@
 //! expression may match anywhere in `scheme://host:port/path?query`. Sends nothing.
 
 use super::replace::{Replacement, TooLong};
+use crate::http1::text::percent_encode_byte;
 
 /// Longest result.
 const MAX_URL_BYTES: usize = 8 * 1024;
@@ -67,22 +68,12 @@ fn origin_len(url: &str) -> usize {
 fn escape(url: &str) -> String {
     let mut out = String::with_capacity(url.len());
     for byte in url.bytes() {
-        match byte {
-            b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
-                escape_byte(byte, &mut out)
-            }
-            b'!'..=b'~' => out.push(char::from(byte)),
-            _ => escape_byte(byte, &mut out),
+        match byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            true => out.push(char::from(byte)),
+            false => percent_encode_byte(byte, &mut out),
         }
     }
     out
-}
-
-fn escape_byte(byte: u8, out: &mut String) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    out.push('%');
-    out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-    out.push(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
 /// Splits a URL with a scheme, or a path, for a request. `None`: it is neither.

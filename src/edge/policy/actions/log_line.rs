@@ -10,6 +10,7 @@ use crate::edge::policy::phases::{ConnectPhase, PhaseState, RequestPhase, Respon
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedValue;
 use crate::event;
+use crate::http1::text::char_boundary;
 use crate::logging::rate_limit::LineQuota;
 use crate::sys::sync::Mutex;
 
@@ -44,7 +45,7 @@ impl Log {
         let input = scope.input;
         if let Some(count) = self.quota.lock().record(input.now) {
             let mut text = Value::Object(metadata.clone()).to_string();
-            shorten(&mut text);
+            text.truncate(char_boundary(&text, MAX_METADATA_BYTES));
             let (url, visitor) = (input.endpoint.url, input.connection.client);
             event!(
                 info,
@@ -58,14 +59,6 @@ impl Log {
         }
         phase.vars_mut().set_result("log", json!({ "metadata": metadata }));
         Ok(PolicyFlow::Continue)
-    }
-}
-
-/// Shortens a text to the length of a line.
-fn shorten(text: &mut String) {
-    if text.len() > MAX_METADATA_BYTES {
-        let end = (0..=MAX_METADATA_BYTES).rev().find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or_default());
     }
 }
 

@@ -4,6 +4,7 @@ use super::super::call::{Call, FunctionSpec};
 use super::super::error::EvalError;
 use super::super::value::Value;
 use super::{either, global, member};
+use crate::http1::text::char_boundary;
 
 type Evaluated = Result<Value, EvalError>;
 
@@ -122,10 +123,7 @@ fn last_index_of(call: &mut Call<'_>) -> Evaluated {
         return Err(EvalError::argument("a position is outside of the text"));
     };
     // An occurrence may begin at the position and end after it.
-    let mut end = start.saturating_add(part.len()).min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = char_boundary(text, start.saturating_add(part.len()));
     match text[..end].rfind(part) {
         Some(at) => integer(text[..at].chars().count()),
         None => Ok(Value::Int(-1)),
