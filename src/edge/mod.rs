@@ -24,6 +24,7 @@ pub mod parking;
 pub mod places;
 pub mod policy;
 pub mod proxies;
+pub mod regex;
 pub mod reload;
 pub mod rest;
 pub mod restrictions;

@@ -21,10 +21,11 @@ use super::login::{self, LoginAction, LoginContext};
 use super::response::ResponseAction;
 use super::set::ActionSet;
 use super::tls::{self, TlsOptions};
-use super::user_agent::{self, UserAgentFilter};
+use super::user_agent::UserAgentFilter;
 use super::webhook::{WebhookVerification, providers};
 use crate::cidr::Cidr;
 use crate::config::modules;
+use crate::edge::regex;
 use crate::http1::line::is_framing;
 use crate::http1::text::host_of;
 use crate::proto::base64;
@@ -421,7 +422,7 @@ fn user_agent_filter(value: &Value) -> Result<UserAgentFilter, Refusal> {
         let compile = |text: &&str| {
             let shown: String = text.chars().take(60).collect();
             let compiled = match text.len() <= MAX_EXPRESSION_BYTES {
-                true => user_agent::expression(text),
+                true => regex::compile(text),
                 false => Err(format!("it has more than {MAX_EXPRESSION_BYTES} bytes")),
             };
             compiled.map_err(|e| {

@@ -1,13 +1,13 @@
 //! Replacement of text in bodies by regular expressions: all matches of each expression, one
-//! expression after the other. `regex-lite` takes linear time for each.
+//! expression after the other.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use regex_lite::{Captures, Regex, RegexBuilder};
+use regex_lite::{Captures, Regex};
 
-/// Most bytes of one compiled expression.
-const MAX_COMPILED_BYTES: usize = 64 * 1024;
+use crate::edge::regex;
+use crate::http1::text::char_boundary;
 
 /// Longest expression.
 pub const MAX_EXPRESSION_BYTES: usize = 4096;
@@ -20,7 +20,7 @@ pub fn expression(text: &str) -> Result<Regex, String> {
     if text.len() > MAX_EXPRESSION_BYTES {
         return Err(format!("it has more than {MAX_EXPRESSION_BYTES} bytes"));
     }
-    RegexBuilder::new(text).size_limit(MAX_COMPILED_BYTES).build().map_err(|e| e.to_string())
+    regex::compile(text)
 }
 
 /// An expression and the text in place of its matches.
@@ -224,11 +224,7 @@ fn append(out: &mut String, text: &str, limit: usize) -> Result<(), TooLong> {
 }
 
 fn shown(text: &str) -> String {
-    let mut end = text.len().min(MAX_SHOWN_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
+    text[..char_boundary(text, MAX_SHOWN_BYTES)].to_owned()
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
-//! Regular expressions of `matches`. `regex-lite` takes linear time in the text and in the size
-//! of the compiled expression; both are charged.
+//! Regular expressions of `matches`. The length of the text and the size of the compiled
+//! expression are charged.
 
-use regex_lite::{Regex, RegexBuilder};
+use regex_lite::Regex;
 
-/// Most bytes of a compiled expression.
-const MAX_COMPILED_BYTES: usize = 64 * 1024;
+use crate::edge::regex::{MAX_COMPILED_BYTES, compile_within};
 
 /// Bytes of text times kibibytes of the compiled expression that are searched in one step.
 const WORK_PER_STEP: usize = 8;
@@ -23,10 +22,10 @@ impl Pattern {
         // searched for.
         let mut kibibytes = 1;
         loop {
-            match RegexBuilder::new(text).size_limit(kibibytes * 1024).build() {
+            match compile_within(text, kibibytes * 1024) {
                 Ok(regex) => return Ok(Pattern { regex, kibibytes }),
                 Err(_) if kibibytes * 1024 < MAX_COMPILED_BYTES => kibibytes *= 2,
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(error),
             }
         }
     }
