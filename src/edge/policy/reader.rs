@@ -12,7 +12,7 @@ use super::fault::FaultList;
 use super::phases::PolicyServices;
 use super::text::{InterpolatedText, InterpolatedValue};
 use crate::config::document::{EntryPart, PathSegment, key_text};
-use crate::config::modules;
+use crate::config::{duration, modules};
 use crate::edge::agents::address::Protocol;
 use crate::http1::line::is_framing;
 
@@ -195,7 +195,7 @@ impl<'a> ConfigReader<'a> {
             return default;
         }
         let Some(text) = self.text(key) else { return default };
-        match duration(&text) {
+        match duration::parse(&text).ok() {
             None => {
                 self.fault(key, 2204, "must be a duration like 10s, 1m30s or 500ms.");
                 default
@@ -277,6 +277,22 @@ impl<'a> ConfigReader<'a> {
             }
         }
         texts
+    }
+
+    /// Returns the mappings of a required list with at most `most` entries. `None` after a fault;
+    /// `needed` continues the path of an empty list.
+    pub fn required_children(
+        &self,
+        key: &str,
+        most: usize,
+        needed: &str,
+    ) -> Option<Vec<ConfigReader<'a>>> {
+        if !self.require(key) {
+            return None;
+        }
+        let entries = self.children(key, most);
+        self.not_empty(key, needed);
+        (!entries.is_empty()).then_some(entries)
     }
 
     /// Adds a fault if the value of a key is an empty list. `needed` continues the path.
@@ -462,37 +478,4 @@ fn below(path: &[PathSegment], step: PathSegment) -> Vec<PathSegment> {
     let mut path = path.to_vec();
     path.push(step);
     path
-}
-
-/// Parses a duration like `1h`, `1m30s`, `500ms` or `1.5s`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() || text.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let (unit, seconds) = [("ms", 0.001), ("h", 3600.0), ("m", 60.0), ("s", 1.0)]
-            .into_iter()
-            .find(|(unit, _)| rest.starts_with(unit))?;
-        total = total.checked_add(Duration::try_from_secs_f64(number * seconds).ok()?)?;
-        rest = &rest[unit.len()..];
-    }
-    Some(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_have_units() {
-        let seconds = |text: &str| duration(text).map(|d| d.as_secs_f64());
-        assert_eq!(seconds("10s"), Some(10.0));
-        assert_eq!(seconds("1h1m1.5s"), Some(3661.5));
-        assert_eq!(seconds("250ms"), Some(0.25));
-        for wrong in ["", "10", "s", "-1s", "1x", "1s ", "99999999999999999999h"] {
-            assert_eq!(seconds(wrong), None, "{wrong:?}");
-        }
-    }
 }

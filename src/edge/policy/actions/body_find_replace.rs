@@ -14,7 +14,7 @@ use crate::edge::policy::replace_stream::ReplaceStream;
 use crate::edge::policy::replacement_text::ReplacementText;
 
 /// Replacements of one action.
-pub(super) const MAX_REPLACEMENTS: usize = 10;
+const MAX_REPLACEMENTS: usize = 10;
 
 /// Longest body of a request, before and after the replacement.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -25,16 +25,8 @@ struct BodyFindReplace {
 }
 
 pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
-    const KEY: &str = "replacements";
-    config.known_keys(&[KEY]);
-    if !config.require(KEY) {
-        return None;
-    }
-    let entries = config.children(KEY, MAX_REPLACEMENTS);
-    config.not_empty(KEY, "needs at least one replacement.");
-    if entries.is_empty() {
-        return None;
-    }
+    config.known_keys(&["replacements"]);
+    let entries = replacements(config)?;
     let read = |entry: &ConfigReader<'_>| {
         entry.known_keys(&["from", "to"]);
         ReplacementText::read(entry)
@@ -43,8 +35,13 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
     Some(Arc::new(BodyFindReplace { replacements }))
 }
 
+/// Returns the configured replacements. `None` after a fault.
+pub(super) fn replacements<'a>(config: &ConfigReader<'a>) -> Option<Vec<ConfigReader<'a>>> {
+    config.required_children("replacements", MAX_REPLACEMENTS, "needs at least one replacement.")
+}
+
 /// Returns the matches as the variables of an action.
-pub(super) fn result(matches: &[FirstMatch]) -> Value {
+fn result(matches: &[FirstMatch]) -> Value {
     let one =
         |m: &FirstMatch| json!({ "replacement_index": m.replacement, "matched_content": m.text });
     json!({ "replacements": matches.iter().map(one).collect::<Vec<_>>() })

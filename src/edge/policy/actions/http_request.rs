@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::edge::actions::action::{ActionError, Reply};
+use crate::edge::agents::address::is_internal;
 use crate::edge::fetch::{Fetch, FetchError, FetchErrorKind, FetchRequest, FetchResponse};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::catalog::PolicyPhase;
@@ -116,7 +117,7 @@ fn parameters(config: &ConfigReader<'_>) -> Vec<(InterpolatedText, InterpolatedT
 /// Returns why a URL cannot be requested.
 fn check_url(text: &str) -> Result<(), String> {
     let url = Url::parse(text).map_err(|_| "must be a http:// or https:// URL.".to_owned())?;
-    match url.host.to_ascii_lowercase().trim_end_matches('.').ends_with(".internal") {
+    match is_internal(url.host.to_ascii_lowercase().trim_end_matches('.')) {
         true => Err("is an internal endpoint; this edge requests other servers only.".to_owned()),
         false => Ok(()),
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::body_find_replace::MAX_REPLACEMENTS;
+use super::body_find_replace::replacements;
 use crate::edge::actions::action::ActionError;
 use crate::edge::actions::body_transform::{BodyTransform, TransformError};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
@@ -31,16 +31,8 @@ enum FieldText {
 }
 
 pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
-    const KEY: &str = "replacements";
-    config.known_keys(&[KEY]);
-    if !config.require(KEY) {
-        return None;
-    }
-    let entries = config.children(KEY, MAX_REPLACEMENTS);
-    config.not_empty(KEY, "needs at least one replacement.");
-    if entries.is_empty() {
-        return None;
-    }
+    config.known_keys(&["replacements"]);
+    let entries = replacements(config)?;
     let replacements = entries.iter().map(read).collect::<Option<_>>()?;
     Some(Arc::new(SseFindReplace { replacements }))
 }

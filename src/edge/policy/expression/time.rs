@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::error::EvalError;
+use crate::config::duration;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -154,52 +155,13 @@ pub(super) fn zone_offset(zone: &str) -> Result<i64, EvalError> {
 
 /// Parses a duration as `1h30m`, `1.5s` or `-250ms` to nanoseconds.
 pub(super) fn parse_duration(text: &str) -> Option<i64> {
-    const UNITS: [(&str, i128); 7] = [
-        ("ns", 1),
-        ("us", 1_000),
-        ("\u{b5}s", 1_000),
-        ("ms", 1_000_000),
-        ("s", 1_000_000_000),
-        ("m", 60_000_000_000),
-        ("h", 3_600_000_000_000),
-    ];
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    let (sign, amount) = match text.strip_prefix('-') {
+        Some(amount) if amount.starts_with('+') => return None,
+        Some(amount) => (-1, amount),
+        None => (1, text),
     };
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut total = 0i128;
-    loop {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (amount, after) = rest.split_at(end);
-        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
-        let (unit, next) = after.split_at(unit_end);
-        let (_, worth) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        total = total.checked_add(scaled(amount, *worth)?)?;
-        rest = next;
-        if rest.is_empty() {
-            break;
-        }
-    }
-    i64::try_from(if negative { -total } else { total }).ok()
-}
-
-/// Returns a decimal number times `worth`.
-fn scaled(amount: &str, worth: i128) -> Option<i128> {
-    let (whole, fraction) = amount.split_once('.').unwrap_or((amount, ""));
-    if whole.is_empty() && fraction.is_empty() || whole.len() > 18 || fraction.contains('.') {
-        return None;
-    }
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let mut total = whole.checked_mul(worth)?;
-    let mut share = worth;
-    for digit in fraction.bytes() {
-        share /= 10;
-        total += i128::from(digit - b'0') * share;
-    }
-    Some(total)
+    let nanos = duration::parse(amount).ok()?.as_nanos();
+    Some(sign * i64::try_from(nanos).ok()?)
 }
 
 /// Returns a duration in seconds, `1.5s`.
