@@ -80,9 +80,28 @@ impl<T> FetchCache<T> {
         }
     }
 
-    /// Returns a document that is newer than `old`, such as a key set that lacks a key. `None`
-    /// if there is none: the URL was fetched a moment ago, or it fails.
-    pub fn newer(&self, url: &str, old: &Arc<T>, now: Instant) -> Option<Arc<T>> {
+    /// Returns what `read` returns for the document at a URL. If that is outdated, such as for a
+    /// key set that lacks a key, `read` runs again with a newer document. May block for a fetch.
+    pub fn read<R>(
+        &self,
+        url: &str,
+        now: Instant,
+        read: impl Fn(&T) -> R,
+        is_outdated: impl Fn(&R) -> bool,
+    ) -> Result<R, FetchError> {
+        let document = self.get(url, now)?;
+        let result = read(&document);
+        if is_outdated(&result)
+            && let Some(newer) = self.newer(url, &document, now)
+        {
+            return Ok(read(&newer));
+        }
+        Ok(result)
+    }
+
+    /// Returns a document that is newer than `old`. `None`: the URL was fetched a moment ago, or
+    /// it fails.
+    fn newer(&self, url: &str, old: &Arc<T>, now: Instant) -> Option<Arc<T>> {
         let entry = self.entry(url, now);
         let mut attempt = entry.attempt.lock();
         let is_old = |value: &Arc<T>| Arc::ptr_eq(value, old);
@@ -238,11 +257,12 @@ mod tests {
     fn a_newer_document_is_fetched_at_most_twice_a_minute() {
         let (server, cache) = cache();
         *server.body.lock() = Some("one".into());
-        let old = cache.get("u", at(0)).unwrap();
-        assert!(cache.newer("u", &old, at(29)).is_none());
+        let read = |seconds| cache.read("u", at(seconds), String::clone, |text| text == "one");
+        assert_eq!(read(0).unwrap(), "one");
+        assert_eq!(read(29).unwrap(), "one");
         *server.body.lock() = Some("two".into());
-        assert_eq!(*cache.newer("u", &old, at(31)).unwrap(), "two");
-        assert_eq!(*cache.newer("u", &old, at(32)).unwrap(), "two", "without a request");
+        assert_eq!(read(31).unwrap(), "two");
+        assert_eq!(read(32).unwrap(), "two", "without a request");
         assert_eq!(server.requests.lock().len(), 2);
     }
 

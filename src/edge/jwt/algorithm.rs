@@ -26,19 +26,6 @@ pub enum JwsAlgorithm {
     EdDsa,
 }
 
-/// Names in tokens and keys.
-const NAMES: &[(&str, JwsAlgorithm)] = &[
-    ("RS256", JwsAlgorithm::Rs256),
-    ("RS384", JwsAlgorithm::Rs384),
-    ("RS512", JwsAlgorithm::Rs512),
-    ("PS256", JwsAlgorithm::Ps256),
-    ("PS384", JwsAlgorithm::Ps384),
-    ("PS512", JwsAlgorithm::Ps512),
-    ("ES256", JwsAlgorithm::Es256),
-    ("ES384", JwsAlgorithm::Es384),
-    ("EdDSA", JwsAlgorithm::EdDsa),
-];
-
 /// Kind of key that an algorithm needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyFamily {
@@ -53,14 +40,37 @@ pub enum KeyFamily {
 }
 
 impl JwsAlgorithm {
-    /// Returns the algorithm with this name. Names have one case.
-    pub fn from_name(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
+    /// All algorithms.
+    pub const ALL: [Self; 9] = [
+        JwsAlgorithm::Rs256,
+        JwsAlgorithm::Rs384,
+        JwsAlgorithm::Rs512,
+        JwsAlgorithm::Ps256,
+        JwsAlgorithm::Ps384,
+        JwsAlgorithm::Ps512,
+        JwsAlgorithm::Es256,
+        JwsAlgorithm::Es384,
+        JwsAlgorithm::EdDsa,
+    ];
+
+    /// Returns its name in tokens and keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            JwsAlgorithm::Rs256 => "RS256",
+            JwsAlgorithm::Rs384 => "RS384",
+            JwsAlgorithm::Rs512 => "RS512",
+            JwsAlgorithm::Ps256 => "PS256",
+            JwsAlgorithm::Ps384 => "PS384",
+            JwsAlgorithm::Ps512 => "PS512",
+            JwsAlgorithm::Es256 => "ES256",
+            JwsAlgorithm::Es384 => "ES384",
+            JwsAlgorithm::EdDsa => "EdDSA",
+        }
     }
 
-    /// Returns the names of all algorithms.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        NAMES.iter().map(|(name, _)| *name)
+    /// Returns the algorithm with this name. Names have one case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
     /// Returns the kind of its keys.

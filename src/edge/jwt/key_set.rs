@@ -13,6 +13,11 @@ const MAX_KEYS: usize = 128;
 /// Signatures that are computed for one token without a key id.
 const MAX_ATTEMPTS: usize = 8;
 
+/// Returns whether a newer set may have the key of a token.
+pub fn is_unknown_key<T>(result: &Result<T, JwtFault>) -> bool {
+    matches!(result, Err(JwtFault::UnknownKey))
+}
+
 /// Public keys of an issuer.
 #[derive(Clone, Debug, Default)]
 pub struct JwkSet {

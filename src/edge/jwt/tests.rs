@@ -18,17 +18,7 @@ use crate::proto::base64;
 
 const RSA_KEY: &str = include_str!("../../../tests/support/rsa_key.txt");
 
-const ALL: [JwsAlgorithm; 9] = [
-    JwsAlgorithm::Rs256,
-    JwsAlgorithm::Rs384,
-    JwsAlgorithm::Rs512,
-    JwsAlgorithm::Ps256,
-    JwsAlgorithm::Ps384,
-    JwsAlgorithm::Ps512,
-    JwsAlgorithm::Es256,
-    JwsAlgorithm::Es384,
-    JwsAlgorithm::EdDsa,
-];
+const ALL: [JwsAlgorithm; 9] = JwsAlgorithm::ALL;
 
 /// A key that signs.
 enum Signer {

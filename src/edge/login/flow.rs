@@ -17,19 +17,6 @@ use crate::http1::text::{percent_decoded, percent_encoded, printable};
 use crate::proto::base64;
 use crate::proto::secret::Secret;
 
-/// Algorithms of ID tokens. All use public keys.
-const ID_TOKEN_ALGORITHMS: &[JwsAlgorithm] = &[
-    JwsAlgorithm::Rs256,
-    JwsAlgorithm::Rs384,
-    JwsAlgorithm::Rs512,
-    JwsAlgorithm::Ps256,
-    JwsAlgorithm::Ps384,
-    JwsAlgorithm::Ps512,
-    JwsAlgorithm::Es256,
-    JwsAlgorithm::Es384,
-    JwsAlgorithm::EdDsa,
-];
-
 /// Longest id of a person (OpenID Connect Core 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
@@ -199,7 +186,7 @@ pub fn check_id_token(
     token: &SignedToken<'_>,
     rules: &IdTokenRules<'_>,
 ) -> Result<LoginIdentity, JwtFault> {
-    keys.verify(token, ID_TOKEN_ALGORITHMS)?;
+    keys.verify(token, &JwsAlgorithm::ALL)?;
     let claims = &token.claims;
     ClaimRules {
         issuers: &[rules.issuer.to_owned()],

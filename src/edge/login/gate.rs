@@ -19,13 +19,13 @@ use crate::edge::actions::{Reply, RequestInfo};
 use crate::edge::fetch::{FetchError, FetchErrorKind, FetchRequest, FetchResponse};
 use crate::edge::jwt::JwtFault;
 use crate::edge::jwt::base64url;
+use crate::edge::jwt::key_set::{JwkSet, is_unknown_key};
 use crate::edge::jwt::token::SignedToken;
 use crate::edge::token;
 use crate::event;
 use crate::http1::text::{host_of, printable};
 use crate::logging::rate_limit::LineQuota;
 use crate::net::http_client::Method;
-use crate::sys;
 use crate::sys::sync::Mutex;
 
 /// Paths of an endpoint that the edge serves itself.
@@ -360,13 +360,8 @@ impl Visit<'_> {
         let fault = |fault: JwtFault| invalid(format!("the ID token was not accepted: {fault}"));
         let token = SignedToken::parse(&tokens.identity).map_err(fault)?;
         let rules = IdTokenRules { issuer, client_id: self.client.id, nonce, now: self.now() };
-        let keys = self.services.keys.get(jwks, self.request.now)?;
-        let mut checked = flow::check_id_token(&keys, &token, &rules);
-        if checked == Err(JwtFault::UnknownKey)
-            && let Some(newer) = self.services.keys.newer(jwks, &keys, self.request.now)
-        {
-            checked = flow::check_id_token(&newer, &token, &rules);
-        }
+        let check = |keys: &JwkSet| flow::check_id_token(keys, &token, &rules);
+        let checked = self.services.keys.read(jwks, self.request.now, check, is_unknown_key)?;
         let identity = checked.map_err(fault)?;
         if !identity.email.is_empty() || endpoints.userinfo.is_none() || tokens.access.is_empty() {
             return Ok(identity);
@@ -442,7 +437,7 @@ impl Visit<'_> {
     /// Logs why a provider failed. The page has the kind of the error: the rest is for the
     /// operator of the edge.
     fn provider_failed(&self, error: &FetchError) -> LoginVerdict {
-        if let Some(count) = PROVIDER_LINES.lock().record(sys::clock()) {
+        if let Some(count) = PROVIDER_LINES.lock().record(self.request.now) {
             let name = self.config.provider.key();
             event!(warn, obj = "edge", "login failed", name = name, count = count, err = error);
         }

@@ -28,13 +28,11 @@ pub fn check(data: &[u8]) {
         assert_eq!(base64url::encode(&bytes), text);
     }
     let keys = JwkSet::parse(KEYS.as_bytes()).expect("a key set");
-    let all: Vec<JwsAlgorithm> =
-        JwsAlgorithm::names().filter_map(JwsAlgorithm::from_name).collect();
     if let Ok(token) = SignedToken::parse(&text) {
         assert!(data.len() <= MAX_TOKEN_BYTES);
         let signed = std::str::from_utf8(token.signed).expect("a text");
         assert_eq!(format!("{signed}.{}", token.signature_text), text);
-        assert!(keys.verify(&token, &all).is_err(), "accepted without a signature");
+        assert!(keys.verify(&token, &JwsAlgorithm::ALL).is_err(), "accepted without a signature");
         let (issuers, audiences) = (["a".to_owned()], ["b".to_owned()]);
         let rules =
             ClaimRules { issuers: &issuers, audiences: &audiences, needs_expiry: true, now: NOW };

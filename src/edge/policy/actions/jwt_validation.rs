@@ -11,7 +11,7 @@ use crate::edge::fetch::{FetchError, FetchErrorKind};
 use crate::edge::jwt::JwtFault;
 use crate::edge::jwt::algorithm::JwsAlgorithm;
 use crate::edge::jwt::claims::ClaimRules;
-use crate::edge::jwt::key_set::JwkSet;
+use crate::edge::jwt::key_set::{JwkSet, is_unknown_key};
 use crate::edge::jwt::token::SignedToken;
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{PhaseState, RequestPhase, Scope};
@@ -20,8 +20,8 @@ use crate::edge::policy::text::InterpolatedText;
 use crate::event;
 use crate::http1::text::percent_decoded;
 use crate::logging::rate_limit::LineQuota;
-use crate::sys;
 use crate::sys::sync::Mutex;
+use crate::time::Instant;
 
 /// Bounds of the configuration.
 const MAX_ISSUERS: usize = 16;
@@ -118,7 +118,7 @@ fn token_source(config: &ConfigReader<'_>) -> Option<TokenSource> {
 }
 
 fn algorithms(jws: &ConfigReader<'_>) -> Option<Vec<JwsAlgorithm>> {
-    let known: Vec<&str> = JwsAlgorithm::names().collect();
+    let known = JwsAlgorithm::ALL.map(JwsAlgorithm::name);
     let names = jws.texts("allowed_algorithms", known.len());
     if names.is_empty() {
         jws.fault("allowed_algorithms", 2223, "must have at least one algorithm.");
@@ -160,11 +160,6 @@ fn mappings<'a>(config: &ConfigReader<'a>, key: &str) -> Vec<ConfigReader<'a>> {
     }
 }
 
-/// A token that was accepted.
-struct AcceptedToken {
-    variables: Value,
-}
-
 impl PolicyAction for JwtValidation {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         let mut tokens = Vec::with_capacity(self.tokens.len());
@@ -174,7 +169,7 @@ impl PolicyAction for JwtValidation {
                 Err(reply) => return Ok(PolicyFlow::Respond(reply)),
             };
             match self.check(&text, source, phase)? {
-                Ok(accepted) => tokens.push(accepted.variables),
+                Ok(variables) => tokens.push(variables),
                 Err(reply) => return Ok(PolicyFlow::Respond(reply)),
             }
         }
@@ -187,12 +182,8 @@ impl PolicyAction for JwtValidation {
 type Checked<T> = Result<Result<T, Reply>, ActionError>;
 
 impl JwtValidation {
-    fn check(
-        &self,
-        text: &str,
-        source: &TokenSource,
-        phase: &RequestPhase<'_>,
-    ) -> Checked<AcceptedToken> {
+    /// Returns the variables of an accepted token.
+    fn check(&self, text: &str, source: &TokenSource, phase: &RequestPhase<'_>) -> Checked<Value> {
         let scope = phase.scope();
         let render = |texts: &[InterpolatedText]| -> Result<Vec<String>, ActionError> {
             texts.iter().map(|text| text.render(&scope).map(|text| text.into_owned())).collect()
@@ -219,15 +210,14 @@ impl JwtValidation {
             return Ok(Err(refuse(fault)));
         }
         let location = if source.in_body { "body" } else { "header" };
-        let variables = json!({
+        Ok(Ok(json!({
             "header": token.header,
             "location": location,
             "location_property": source.name.render(&scope)?,
             "payload": token.claims,
             "signature": token.signature_text,
             "verified": true,
-        });
-        Ok(Ok(AcceptedToken { variables }))
+        })))
     }
 
     /// Verifies a signature with the key sets, in their order.
@@ -241,27 +231,16 @@ impl JwtValidation {
         let mut last = None;
         let mut failure = None;
         for url in urls {
-            let set = match self.keys.get(url, now) {
-                Ok(set) => set,
-                Err(error) => {
-                    failure = Some(error);
-                    continue;
-                }
-            };
-            let mut verified = set.verify(token, &self.algorithms);
-            if verified == Err(JwtFault::UnknownKey)
-                && let Some(newer) = self.keys.newer(url, &set, now)
-            {
-                verified = newer.verify(token, &self.algorithms);
-            }
-            match verified {
-                Ok(()) => return Ok(()),
-                Err(fault) => last = Some(fault),
+            let verify = |set: &JwkSet| set.verify(token, &self.algorithms);
+            match self.keys.read(url, now, verify, is_unknown_key) {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(fault)) => last = Some(fault),
+                Err(error) => failure = Some(error),
             }
         }
         // Without all keys it is not known whether the token is valid.
         match (failure, last) {
-            (Some(error), _) => Err(keys_failed(&error)),
+            (Some(error), _) => Err(keys_failed(&error, now)),
             (None, last) => Err(refuse(last.unwrap_or(JwtFault::UnknownKey))),
         }
     }
@@ -363,8 +342,8 @@ fn refuse(fault: JwtFault) -> Reply {
     reply
 }
 
-fn keys_failed(error: &FetchError) -> Reply {
-    if let Some(count) = KEY_LINES.lock().record(sys::clock()) {
+fn keys_failed(error: &FetchError, now: Instant) -> Reply {
+    if let Some(count) = KEY_LINES.lock().record(now) {
         event!(warn, obj = "edge", "cannot fetch keys", count = count, err = error);
     }
     let status = if error.kind == FetchErrorKind::Timeout { 504 } else { 502 };
