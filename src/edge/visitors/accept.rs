@@ -10,7 +10,6 @@ use std::time::Duration;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::conn::VisitorConn;
-use super::internal::Arrival;
 use super::origin::ConnectionOrigin;
 use super::pages::{ErrorPage, PageFormat};
 use super::preface::{read_hello, read_proxy_header};
@@ -23,6 +22,7 @@ use crate::edge::agents::address::Protocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::listeners::ListenerKind;
 use crate::edge::parking::Parked;
+use crate::edge::policy::phases::ConnectionInfo;
 use crate::event;
 use crate::sys::{self, poll};
 use crate::time::Deadline;
@@ -197,14 +197,14 @@ fn serve_passthrough(
     first: &[u8],
 ) {
     if edge.admits_visitor(endpoint, conn.peer()) {
-        let arrival = Arrival {
+        let connection = ConnectionInfo {
             client: conn.peer(),
             server: conn.origin().local,
             tls: conn.is_tls(),
             server_name: None,
             handshake: None,
         };
-        match internal::connect(edge, endpoint, arrival) {
+        match internal::connect(edge, endpoint, connection) {
             Some(endpoint) => passthrough::serve(edge, conn, &endpoint, first),
             None => conn.abort(),
         }
@@ -279,13 +279,14 @@ fn serve_tls(
         _ => None,
     };
     let handshake = None;
-    let arrival = Arrival { client: peer, server: local, tls: true, server_name, handshake };
+    let connection =
+        ConnectionInfo { client: peer, server: local, tls: true, server_name, handshake };
     let plain = || Arc::new(VisitorConn::plain(Arc::clone(&socket), Arc::clone(&visitor)));
     if !edge.admits_visitor(endpoint, peer) {
         refuse_visitor(edge, endpoint, &plain());
         return Ok(());
     }
-    let Some(served) = internal::connect(edge, endpoint, arrival) else {
+    let Some(served) = internal::connect(edge, endpoint, connection) else {
         plain().abort();
         return Ok(());
     };

@@ -14,7 +14,7 @@ use super::exchange_state::{MAX_DISCARDED_BODY_BYTES, RequestDirection, RequestS
 use super::failover::{Failover, MAX_MEMBERS, PoolMember};
 use super::feed;
 use super::forwarded::VisitorInfo;
-use super::internal::{self, Arrival};
+use super::internal;
 use super::linger;
 use super::pages::{ErrorPage, PageFormat};
 use super::passthrough;
@@ -471,18 +471,18 @@ impl HttpVisitor<'_> {
         let server_name = self.conn.server_name();
         let handshake = self.conn.handshake_details();
         let (server_name, handshake) = (server_name.as_deref(), handshake.as_ref());
-        let arrival = Arrival { server_name, handshake, ..self.arrival() };
-        match internal::connect(self.edge, endpoint, arrival) {
+        let connection = ConnectionInfo { server_name, handshake, ..self.connection() };
+        match internal::connect(self.edge, endpoint, connection) {
             Some(served) if Arc::ptr_eq(&served, endpoint) => Ok(()),
             _ => Err(RequestEnd::Close),
         }
     }
 
     /// Returns the connection, as policies see it, without the server name.
-    fn arrival(&self) -> Arrival<'static> {
+    fn connection(&self) -> ConnectionInfo<'static> {
         let VisitorInfo { client, tls, .. } = self.visitor;
         let server = self.conn.origin().local;
-        Arrival { client, server, tls, server_name: None, handshake: None }
+        ConnectionInfo { client, server, tls, server_name: None, handshake: None }
     }
 
     /// Runs the actions of an endpoint on a request, whose head has `len` bytes. `outer` is the
@@ -502,10 +502,9 @@ impl HttpVisitor<'_> {
         let head = actions.has_policy().then(|| self.input[start..start + len].to_vec());
         let server_name = head.is_some().then(|| self.conn.server_name()).flatten();
         let handshake = head.is_some().then(|| self.conn.handshake_details()).flatten();
-        let Arrival { client, server, tls, .. } = self.arrival();
         let (server_name, handshake) = (server_name.as_deref(), handshake.as_ref());
         let visit = PolicyVisit {
-            connection: ConnectionInfo { client, server, tls, server_name, handshake },
+            connection: ConnectionInfo { server_name, handshake, ..self.connection() },
             endpoint: endpoint.info(),
             now: now.0,
             unix_seconds: now.1,

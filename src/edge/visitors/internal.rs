@@ -4,16 +4,15 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::edge::Edge;
-use crate::edge::accounts::merge;
+use crate::edge::accounts::{merge, wall_clock};
 use crate::edge::actions::ConnectDecision;
 use crate::edge::agents::address::{InternalAddress, Protocol};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::login::LoginServices;
 use crate::edge::login::clients::OAuthClient;
-use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices, TlsDetails};
+use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices};
 use crate::edge::policy::rate_limit::RateTable;
 use crate::edge::policy::visit::PolicyVisit;
 use crate::edge::restrictions::IpRules;
@@ -136,24 +135,9 @@ pub fn find(
     }
 }
 
-/// Seconds since 1970 by the wall clock.
+/// Returns the seconds since 1970 by the wall clock.
 pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// A visitor's connection, for the connect phase.
-#[derive(Clone, Copy)]
-pub struct Arrival<'a> {
-    /// Address of the visitor.
-    pub client: SocketAddr,
-    /// Address of this edge.
-    pub server: SocketAddr,
-    /// Whether the visitor came over TLS.
-    pub tls: bool,
-    /// Server name of the TLS handshake.
-    pub server_name: Option<&'a str>,
-    /// Result of the handshake.
-    pub handshake: Option<&'a Arc<TlsDetails>>,
+    wall_clock().as_secs()
 }
 
 /// Runs the connect phase of an endpoint, and of the internal endpoints that it forwards to.
@@ -161,15 +145,14 @@ pub struct Arrival<'a> {
 pub fn connect(
     edge: &Edge,
     endpoint: &Arc<OnlineEndpoint>,
-    arrival: Arrival<'_>,
+    connection: ConnectionInfo<'_>,
 ) -> Option<Arc<OnlineEndpoint>> {
+    let client = connection.client;
     let mut endpoint = Arc::clone(endpoint);
     for _ in 0..MAX_CHAIN {
         if !endpoint.options.actions.has_connect_rules() {
             return Some(endpoint);
         }
-        let Arrival { client, server, tls, server_name, handshake } = arrival;
-        let connection = ConnectionInfo { client, server, tls, server_name, handshake };
         let now = sys::clock();
         let visit = PolicyVisit {
             connection,
@@ -202,7 +185,7 @@ pub fn connect(
         }
         endpoint = next;
     }
-    refused(edge, &endpoint, arrival.client, "too many forwards (ERR_NGROK_3501)");
+    refused(edge, &endpoint, client, "too many forwards (ERR_NGROK_3501)");
     None
 }
 
