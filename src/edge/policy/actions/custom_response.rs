@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::config::modules;
+use super::headers;
 use crate::edge::actions::action::{ActionError, Reply, ReplyContent};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase, Scope};
@@ -54,10 +54,7 @@ impl CustomResponse {
         let mut reply = Reply::new(self.status, 0, "");
         let mut kind = None;
         for (name, value) in &self.headers {
-            let value = value.render(scope)?.into_owned();
-            if modules::check_header_value(name, &value).is_err() {
-                return Err(ActionError("a header of the policy has a control character"));
-            }
+            let value = headers::value_of(name, value, scope)?;
             match &**name {
                 "content-type" => kind = Some(Cow::Owned(value)),
                 _ => reply.fields.push((Cow::Owned(name.to_string()), value)),

@@ -8,7 +8,7 @@ use crate::edge::actions::action::ActionError;
 use crate::edge::actions::edits::HeaderLine;
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::catalog::PolicyPhase;
-use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase};
+use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase, Scope};
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedText;
 use crate::http1::text::host_of;
@@ -65,12 +65,22 @@ pub(super) fn remove(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>>
 
 const INVALID: ActionError = ActionError("a header of the policy has an invalid value");
 
+/// Returns the value of a configured header. An expression must not end the line.
+pub(super) fn value_of(
+    name: &str,
+    value: &InterpolatedText,
+    scope: &Scope<'_>,
+) -> Result<String, ActionError> {
+    let value = value.render(scope)?.into_owned();
+    modules::check_header_value(name, &value).map_err(|_| INVALID)?;
+    Ok(value)
+}
+
 impl PolicyAction for AddHeaders {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         for (name, value) in &self.lines {
-            let value = value.render(&phase.scope())?.into_owned();
-            modules::check_header_value(name, &value).map_err(|_| INVALID)?;
-            let (name, value): (_, Arc<str>) = (Arc::clone(name), value.into());
+            let value: Arc<str> = value_of(name, value, &phase.scope())?.into();
+            let name = Arc::clone(name);
             match &*name {
                 "host" if host_of(value.as_bytes()).is_none() => return Err(INVALID),
                 "host" => phase.edits.set_host(&value),
@@ -82,8 +92,7 @@ impl PolicyAction for AddHeaders {
 
     fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
         for (name, value) in &self.lines {
-            let value = value.render(&phase.scope())?.into_owned();
-            modules::check_header_value(name, &value).map_err(|_| INVALID)?;
+            let value = value_of(name, value, &phase.scope())?;
             phase.head.add(name, value.into_bytes());
         }
         Ok(PolicyFlow::Continue)

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::headers;
 use super::url_rule::{UrlRule, current_url};
-use crate::config::modules;
 use crate::edge::actions::action::{ActionError, Reply, ReplyContent};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{PhaseState, RequestPhase};
@@ -48,9 +48,7 @@ impl PolicyAction for Redirect {
         let mut reply = Reply { content, ..Reply::new(self.status, 0, "") };
         reply.fields.push(("Location".into(), changed.url));
         for (name, value) in &self.headers {
-            let value = value.render(&phase.scope())?.into_owned();
-            modules::check_header_value(name, &value)
-                .map_err(|_| ActionError("a header of the policy has an invalid value"))?;
+            let value = headers::value_of(name, value, &phase.scope())?;
             reply.fields.push((name.to_string().into(), value));
         }
         Ok(PolicyFlow::Respond(reply))
