@@ -100,12 +100,13 @@ fn an_endpoint_starts_without_its_traffic_policy() {
     use serde_json::json;
 
     let edge = Edge::start();
-    let policy = Upstream::http(|_, wire| wire.respond("200 OK", "", b"on_http_request: []"));
+    const POLICY: &[u8] = b"on_http_request: [{actions: [{type: unknown-action}]}]";
+    let policy = Upstream::http(|_, wire| wire.respond("200 OK", "", POLICY));
     let (_agent, api) = idle_agent(&edge);
     let url = format!("http://127.0.0.1:{}/policy.yml", policy.port());
     let nowhere = "http://127.0.0.1:1/policy.yml";
-    // culvert-edge refuses every policy, which shows that it was sent.
-    for (url, status, said) in [(&*url, 502, "'TrafficPolicy'"), (nowhere, 400, nowhere)] {
+    // culvert-edge refuses this policy, which shows that it was sent.
+    for (url, status, said) in [(&*url, 502, "unknown-action"), (nowhere, 400, nowhere)] {
         let tunnel = json!({"name": "a", "proto": "http", "addr": 80, "traffic_policy_url": url});
         let endpoint = json!({"name": "a", "upstream": {"url": 80}, "traffic_policy_url": url});
         for (method, path, body) in [
