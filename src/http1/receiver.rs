@@ -152,7 +152,7 @@ impl RequestReceiver {
         self.body
     }
 
-    /// Returns the number of bytes of the body so far.
+    /// Returns the bytes of memory that the body takes.
     pub fn held(&self) -> usize {
         self.body.capacity()
     }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_or_no_request_is_refused() {
+    fn invalid_and_too_large_requests_are_refused() {
         let long_head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "y".repeat(MAX_HEAD_BYTES));
         let large = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n", MAX_BODY_BYTES + 1);
         let chunked =
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_waits_to_be_told_is_told() {
+    fn a_client_that_waits_for_continue_is_invited() {
         let head = b"POST / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
         let mut receiver = receiver();
         assert_eq!(receiver.feed(head), (head.len(), ReadProgress::Continue));

@@ -69,7 +69,7 @@ pub struct SessionLimits {
     pub idle: u64,
 }
 
-/// Why there is no session.
+/// Why a visitor has no valid session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
     /// The visitor has none.

@@ -1,5 +1,5 @@
-//! A client's place among the connections of the REST API: whose it is, and how its connection
-//! ends when another client needs the place. Nothing is read or written here.
+//! A client's place among the connections of the REST API: the owner of its address, and how its
+//! connection ends when another client needs the place. Nothing is read or written here.
 
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub struct ApiClient {
 
 impl ApiClient {
     /// Registers a connection of `ip`. `None`: its address holds most of all places, and none of
-    /// them is idle, or there is no descriptor for it.
+    /// them is idle, or the process is out of descriptors.
     pub fn admit(state: &ApiState, socket: &TcpStream, ip: IpAddr) -> Option<Arc<Self>> {
         let socket = socket.try_clone().ok()?;
         let place = state.admit(AddressOwner::of(ip))?;

@@ -1,4 +1,4 @@
-//! `rate-limit`: answers with 429 if a key has too many requests. The counters are in
+//! `rate-limit`: responds with 429 if a key has too many requests. The counters are in
 //! [`crate::edge::policy::rate_limit`].
 
 use std::sync::Arc;

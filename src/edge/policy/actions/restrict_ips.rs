@@ -102,7 +102,7 @@ impl RestrictIps {
         }
         let mut allowed = find(&self.allow, ip, scope)?;
         if !self.policies.is_empty() {
-            // A policy that was removed after the Bind allows nobody.
+            // A policy that was removed after the Bind allows no visitor.
             let missing = ActionError("an IP policy of restrict-ips does not exist any more");
             let rules = scope.input.services.ip_rules(&self.policies).ok_or(missing)?;
             let within = |list: &[Cidr]| list.iter().find(|cidr| cidr.contains(ip)).copied();

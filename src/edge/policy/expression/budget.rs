@@ -39,16 +39,6 @@ impl EvalBudget {
         EvalBudget { steps, bytes }
     }
 
-    /// Returns the steps that are left.
-    pub fn steps_left(&self) -> u32 {
-        self.steps
-    }
-
-    /// Returns the bytes that are left.
-    pub fn bytes_left(&self) -> u32 {
-        self.bytes
-    }
-
     /// Charges `n` steps.
     pub(super) fn steps(&mut self, n: usize) -> Result<(), EvalError> {
         let left = u32::try_from(n).ok().and_then(|n| self.steps.checked_sub(n));
