@@ -137,7 +137,7 @@ fn bodies_that_wait_for_their_signature_are_limited_together() {
             wire
         })
         .collect();
-    edge.process().wait_stderr("bodies of webhooks");
+    edge.process().wait_stderr("bodies of requests");
     let mut statuses = visitors.iter_mut().map(|wire| {
         wire.half_close();
         wire.read_response("POST").unwrap().status()

@@ -148,7 +148,7 @@ impl RequestBody<'_> {
                 *self.held = None;
                 *self.held = self.edge.bodies.hold(reserved);
                 if self.held.is_none() {
-                    self.edge.warn_full("bodies of webhooks");
+                    self.edge.warn_full("bodies of requests");
                     return Err(ErrorPage::edge_full());
                 }
             }
