@@ -62,9 +62,14 @@ pub struct ForwardPlan {
 }
 
 impl ForwardPlan {
-    /// Changes of the request's header.
+    /// Returns the changes of the request that are not in the received bytes yet.
     pub fn edits(&self) -> &HeaderEdits {
         &self.edits
+    }
+
+    /// Returns the changes, which are then in the received bytes.
+    pub fn take_edits(&mut self) -> HeaderEdits {
+        std::mem::take(&mut self.edits)
     }
 
     /// Returns the actions on the response; `None` if it passes unchanged.

@@ -197,14 +197,14 @@ struct HttpVisitor<'a> {
 struct RoutedRequest {
     endpoint: Arc<OnlineEndpoint>,
     plan: ForwardPlan,
-    /// Changes that are not in the received bytes yet.
-    edits: HeaderEdits,
 }
 
 /// A request that ends at the edge.
 enum RequestEnd {
     /// With this response.
     Page(ErrorPage),
+    /// With this response, after which the connection ends: the end of the request is not known.
+    LastPage(ErrorPage),
     /// With the connection.
     Close,
 }
@@ -427,22 +427,19 @@ impl HttpVisitor<'_> {
     }
 
     /// Decides about a request, whose head has `len` bytes: runs the actions of its endpoint,
-    /// and of the internal endpoints that the policies forward it to. `len` stays the length of
-    /// the head in the received bytes, also if the request ends here.
+    /// and of the internal endpoints that the policies forward it to. `len` becomes the length
+    /// of the changed head, also for a request that ends here.
     fn route(&mut self, len: &mut usize) -> Result<RoutedRequest, RequestEnd> {
         let mut endpoint = self.find_endpoint()?;
         self.connect(&endpoint)?;
         let mut outer = None;
         for _ in 0..internal::MAX_CHAIN {
             let (url, plan) = match self.decide(&endpoint, *len, outer)? {
-                Decision::Forward(plan) if plan.edits().body().is_some() => {
-                    self.apply_edits(len, plan.edits())?;
-                    let edits = HeaderEdits::default();
-                    return Ok(RoutedRequest { endpoint, plan, edits });
-                }
-                Decision::Forward(plan) => {
-                    let edits = plan.edits().clone();
-                    return Ok(RoutedRequest { endpoint, plan, edits });
+                Decision::Forward(mut plan) => {
+                    if plan.edits().body().is_some() {
+                        self.apply_edits(len, &plan.take_edits())?;
+                    }
+                    return Ok(RoutedRequest { endpoint, plan });
                 }
                 Decision::Respond(reply) => return Err(RequestEnd::Page(reply.into())),
                 Decision::Close => return Err(RequestEnd::Close),
@@ -539,7 +536,7 @@ impl HttpVisitor<'_> {
 
     /// Writes the changes of a request, whose head has `len` bytes, into the received bytes.
     /// `len` becomes the length of the new head, also if that is not valid.
-    fn apply_edits(&mut self, len: &mut usize, edits: &HeaderEdits) -> Result<(), ErrorPage> {
+    fn apply_edits(&mut self, len: &mut usize, edits: &HeaderEdits) -> Result<(), RequestEnd> {
         let mut head = Vec::with_capacity(*len + 256);
         let end = self.start + *len;
         self.request.edit(&self.input[self.start..end], edits, &mut head);
@@ -551,15 +548,16 @@ impl HttpVisitor<'_> {
         *len = head.len();
         self.input.splice(self.start..end, head);
         let bytes = &self.input[self.start..self.start + *len];
-        match self.request.parse(bytes) {
-            Ok(()) if *len <= MAX_HEAD_BYTES => Ok(()),
-            Ok(()) => Err(ErrorPage::bad_request(HttpError::HeadTooLarge)),
-            Err(error) => Err(ErrorPage::bad_request(error)),
-        }
+        let error = match self.request.parse(bytes) {
+            Ok(()) if *len <= MAX_HEAD_BYTES => return Ok(()),
+            Ok(()) => HttpError::HeadTooLarge,
+            Err(error) => error,
+        };
+        Err(RequestEnd::LastPage(ErrorPage::bad_request(error)))
     }
 
     /// Sends a request, whose head has `len` bytes, into a stream of its endpoint.
-    fn forward(&mut self, mut len: usize) -> AfterRequest {
+    fn forward(&mut self, len: usize) -> AfterRequest {
         let visitor = self.conn.visitor();
         visitor.set_busy();
         let bytes = &self.input[self.start..self.start + len];
@@ -585,9 +583,13 @@ impl HttpVisitor<'_> {
             return self.serve_feed(found, format, len);
         }
         self.received_body = None;
-        let RoutedRequest { endpoint, plan, edits } = match self.route(&mut len) {
+        let mut len = len;
+        let RoutedRequest { endpoint, plan } = match self.route(&mut len) {
             Ok(routed) => routed,
             Err(RequestEnd::Page(page)) => return self.reject(&page, format, len),
+            Err(RequestEnd::LastPage(page)) => {
+                return self.reject(&page, PageFormat { close: true, ..format }, len);
+            }
             Err(RequestEnd::Close) => {
                 self.conn.abort();
                 return AfterRequest::Close;
@@ -599,7 +601,7 @@ impl HttpVisitor<'_> {
         }
         let bytes = &self.input[self.start..self.start + len];
         self.out.clear();
-        self.request.rewrite(bytes, self.visitor, &edits, &mut self.out);
+        self.request.rewrite(bytes, self.visitor, plan.edits(), &mut self.out);
         let idempotent = self.request.is_idempotent(bytes);
         self.is_idempotent = idempotent;
         let context = RequestContext {
