@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Map;
@@ -17,7 +17,6 @@ use crate::edge::x509_details;
 use crate::http1::head::members;
 use crate::http1::text::{host_of, percent_decoded};
 use crate::proto::base64;
-use crate::time::rfc3339;
 
 /// Value of `conn.server_region`, the region that agents see.
 const SERVER_REGION: &str = "self";
@@ -121,7 +120,7 @@ impl Scope<'_> {
 
     fn own(&self, variable: Variable) -> Option<Value> {
         Some(match variable {
-            Variable::TimeNow => rfc3339(Duration::from_secs(self.input.unix_seconds)).into(),
+            Variable::TimeNow => self.now().to_string().into(),
             Variable::ReqHeaderReceived | Variable::ReqBodyReceived => {
                 Value::Timestamp(self.time()?)
             }
