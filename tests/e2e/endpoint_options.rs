@@ -281,8 +281,8 @@ fn a_refused_option_is_named_as_it_was_typed() {
     let tunnels = "tunnels:\n  web: {proto: http, addr: 80, oauth: {provider: google}}\n";
     let file = edge.config_with(tunnels);
     for (config, args, words) in [
-        (&edge.config, &["http", "80", "--oauth", "google"][..], &["--oauth", "Remove it."][..]),
-        (&file, &["start", "web"], &["endpoint 'web': ", "oauth", "Remove it."]),
+        (&edge.config, &["http", "80", "--oauth", "google"][..], &["--oauth-client-id"][..]),
+        (&file, &["start", "web"], &["endpoint 'web': ", "oauth.client_id"]),
         (&edge.config, &["http", "80", "--upstream-protocol=http2"], &["--upstream-protocol"]),
         (&edge.config, &["http", "80", "--binding=kubernetes", "--url=http://a.b"], &["--binding"]),
         (&edge.config, &["tunnel", "80", "--label", "edge=e1"], &["--label", "URL instead"]),

@@ -36,9 +36,16 @@ fn welcome(edge: &BadEdge) -> (Session, Value) {
     (session, request["Extra"]["UpdateUnsupportedError"].clone())
 }
 
+/// Requests an update. The thread of the last one may end after its response.
 fn update(session: &mut Session, version: &str) -> String {
-    let request = json!({"Version": version, "PermitMajorVersion": true});
-    session.call(UPDATE, &request)["Error"].as_str().unwrap().to_owned()
+    request(session, &json!({"Version": version, "PermitMajorVersion": true}))
+}
+
+fn request(session: &mut Session, request: &Value) -> String {
+    until("the end of the last update", || {
+        let error = session.call(UPDATE, request)["Error"].as_str().unwrap().to_owned();
+        (error != "an update is running").then_some(error)
+    })
 }
 
 #[test]
@@ -59,8 +66,7 @@ fn update_of_the_edge_replaces_the_program_and_restart_starts_it() {
     feed.publish(&key, &manifest(7, "9.9.9", &new), &new);
     let error = update(&mut session, "9.9.8");
     assert!(error.contains("has version 9.9.9, not 9.9.8"), "{error}");
-    let request = json!({"Version": "9.9.9", "PermitMajorVersion": false});
-    let error = session.call(UPDATE, &request)["Error"].as_str().unwrap().to_owned();
+    let error = request(&mut session, &json!({"Version": "9.9.9", "PermitMajorVersion": false}));
     assert!(error.contains("another major version"), "{error}");
     assert!(installed.is_original());
 

@@ -21,6 +21,8 @@ fn thousands_of_slow_connections() {
         assert_eq!(try_get(&edge, &url, "/").expect("an answer of the tunnel").text(), "GET / ");
         assert_eq!(api.get("/api/status")["status"], "online");
     };
+    // The endpoint may serve just before the status shows it.
+    wait_for("the status", || api.get("/api/status")["status"] == "online");
     ask_both();
     let (rss, fds) = (proc::rss(agent.pid()), proc::fds(agent.pid()));
     let begun = [
