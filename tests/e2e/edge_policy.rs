@@ -426,7 +426,7 @@ on_http_response:
 
 #[test]
 fn a_policy_uses_a_secret_of_the_store() {
-    let (edge, upstream) = (Edge::start(), shows_requests("app"));
+    let (mut edge, upstream) = (Edge::start(), shows_requests("app"));
     let rest = edge.rest();
     let vault = rest.create("/vaults", &json!({"name": "keys"}));
     let secret = json!({"name": "token", "value": "first", "vault_id": vault["id"]});
@@ -447,6 +447,31 @@ fn a_policy_uses_a_secret_of_the_store() {
     rest.remove(&path);
     let refused = visitor.ask("GET", "/", "X-Token: first\r\n", b"");
     assert_eq!((refused.status(), code(&refused)), (500, Some("ERR_NGROK_2300")));
+    let line = edge.process().wait_stderr("rule cannot decide");
+    assert!(line.contains("on_http_request[0].expressions"), "{line}");
+}
+
+#[test]
+fn the_place_of_an_action_that_fails_is_in_the_log_and_not_in_the_response() {
+    let (mut edge, upstream) = (Edge::start(), Upstream::hello());
+    let policy = "on_http_request:
+  - actions: [{type: remove-headers, config: {headers: [x-a]}}]
+  - name: tenant
+    actions:
+      - {type: remove-headers, config: {headers: [x-b]}}
+      - {type: add-headers, config: {headers: {x-tenant: \"${getReqHeader('x-key')[0]}\"}}}
+";
+    let agent = start(&edge, &upstream, &[], policy);
+    let mut visitor = agent.visit(&edge);
+    for _ in 0..2 {
+        let refused = visitor.get("/");
+        assert_eq!((refused.status(), code(&refused)), (500, Some("ERR_NGROK_2300")));
+        assert!(!refused.text().contains("actions["), "{}", refused.text());
+    }
+    let line = edge.process().wait_stderr("rule cannot decide");
+    assert!(line.contains("on_http_request[1].actions[1]"), "{line}");
+    assert!(line.contains("name=tenant") && line.contains("count=1"), "{line}");
+    assert_eq!(edge.process().count_stderr("rule cannot decide"), 1, "once a minute");
 }
 
 #[test]

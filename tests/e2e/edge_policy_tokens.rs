@@ -267,7 +267,7 @@ fn configurations_that_are_not_valid_refuse_the_endpoint() {
     refused(request, "openid-connect", "{issuer_url: x, client_id: c}", "https://");
     refused(request, "openid-connect", "{issuer_url: 'https://i.example'}", "client_id");
     refused(request, "oauth", "{provider: goggle}", "is not known");
-    refused(request, "oauth", "{provider: google}", "client_id");
+    refused(request, "oauth", "{provider: google}", "add a client to oauth in edge.yml");
     let login = "{provider: google, client_id: c, client_secret: hush, ";
     refused(request, "oauth", &format!("{login}auth_cookie_domain: localhost}}"), "domain");
     refused(request, "oauth", &format!("{login}authz_url_params: {{state: x}}}}"), "state");

@@ -124,7 +124,7 @@ pub fn add_policy(
     }
     match policy::compile::compile(text, environment) {
         Ok(policy) => Ok(actions.with_policy(policy, text)),
-        Err(faults) => Err(policy::fault::refusal(&faults)),
+        Err(faults) => Err(policy::fault::refusal(text, faults)),
     }
 }
 

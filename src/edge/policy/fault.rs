@@ -79,15 +79,19 @@ impl<'a> FaultList<'a> {
     }
 }
 
-/// Returns the refusal of a Bind with these faults.
-pub fn refusal(faults: &[PolicyFault]) -> Refusal {
+/// Returns the refusal of a Bind with these faults of a document. A document of one line is most
+/// often a part of the agent's configuration, which has other lines: its lines are not named.
+pub fn refusal(document: &str, faults: Vec<PolicyFault>) -> Refusal {
+    let has_lines = document.trim().contains('\n');
     let mut text = "The traffic policy is not valid.".to_owned();
-    for fault in faults.iter().take(MAX_SHOWN) {
+    let further = faults.len().saturating_sub(MAX_SHOWN);
+    for mut fault in faults.into_iter().take(MAX_SHOWN) {
+        fault.position = fault.position.filter(|_| has_lines);
         text.push('\n');
         text.push_str(&printable(&fault.to_string()));
     }
-    if let Some(more @ 1..) = faults.len().checked_sub(MAX_SHOWN) {
-        text.push_str(&format!("\nFurther faults: {more}."));
+    if further > 0 {
+        text.push_str(&format!("\nFurther faults: {further}."));
     }
     Refusal::new(INVALID_POLICY, text)
 }
@@ -104,6 +108,8 @@ fn printable(line: &str) -> String {
 mod tests {
     use super::*;
 
+    const LINES: &str = "on_http_request:\n  - actions: []\n";
+
     fn fault(line: usize) -> PolicyFault {
         PolicyFault {
             code: 2201,
@@ -115,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_refusal_has_code_line_path_and_reason() {
-        let refusal = refusal(&[fault(3)]);
+        let refusal = refusal(LINES, vec![fault(3)]);
         assert_eq!(refusal.code, Some(9026));
         let lines: Vec<&str> = refusal.message.lines().collect();
         assert_eq!(lines[1], "line 3: on_http_request[0]: a reason. (error 2201)");
@@ -125,9 +131,16 @@ mod tests {
     }
 
     #[test]
+    fn a_document_of_one_line_has_no_line_in_its_refusal() {
+        let refusal = refusal("on_http_request: [{actions: []}]\n", vec![fault(1)]);
+        let shown = refusal.message.lines().nth(1);
+        assert_eq!(shown, Some("on_http_request[0]: a reason. (error 2201)"));
+    }
+
+    #[test]
     fn parts_of_the_document_are_no_code_and_no_line() {
         let path = format!("ERR_NGROK_105\n{}", "x".repeat(5000));
-        let refusal = refusal(&[PolicyFault { path, ..fault(1) }]);
+        let refusal = refusal(LINES, vec![PolicyFault { path, ..fault(1) }]);
         let read = Refusal::from_wire(&refusal.to_wire()).unwrap();
         assert_eq!(read.code, Some(9026));
         assert_eq!(read.message.lines().count(), 2);
@@ -137,7 +150,7 @@ mod tests {
     #[test]
     fn many_faults_are_cut() {
         let faults: Vec<PolicyFault> = (1..8).map(fault).collect();
-        let text = refusal(&faults).message;
+        let text = refusal(LINES, faults).message;
         assert_eq!(text.lines().count(), 7);
         assert!(text.ends_with("Further faults: 2."), "{text}");
     }

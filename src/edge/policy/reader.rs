@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_yaml::{Mapping, Value};
 
 use super::catalog::PolicyPhase;
+use super::expression::Expression;
 use super::fault::FaultList;
 use super::phases::PolicyServices;
 use super::text::{InterpolatedText, InterpolatedValue};
@@ -272,7 +273,10 @@ impl<'a> ConfigReader<'a> {
         let mut texts = Vec::new();
         for (value, path) in self.items(key, most) {
             match key_text(value) {
-                Some(text) => texts.extend(self.compile_text(&format!("${{{text}}}"), &path)),
+                Some(text) => match Expression::compile(&text, self.phase) {
+                    Ok(_) => texts.extend(self.compile_text(&format!("${{{text}}}"), &path)),
+                    Err(fault) => self.faults.add(2224, &path, EntryPart::Value, fault.to_string()),
+                },
                 None => self.faults.add(2204, &path, EntryPart::Value, "must be an expression."),
             }
         }

@@ -1,6 +1,7 @@
 //! Compiled rules of a policy, and the run of a phase over them. What an action does is not
 //! decided here.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::action::{PolicyAction, PolicyFlow};
@@ -14,7 +15,7 @@ use crate::event;
 use crate::logging::rate_limit::LineQuota;
 use crate::sys::sync::Mutex;
 
-/// Log lines about expressions of one rule that have no value.
+/// Log lines of one phrase about one rule.
 const LINES_PER_MINUTE: u32 = 1;
 
 /// Error of a condition that exceeds its limits, or needs a secret that the edge does not have.
@@ -29,6 +30,7 @@ pub struct CompiledRule {
     conditions: Vec<Expression>,
     actions: Vec<Arc<dyn PolicyAction>>,
     errors: Mutex<LineQuota>,
+    failures: Mutex<LineQuota>,
 }
 
 impl CompiledRule {
@@ -38,8 +40,8 @@ impl CompiledRule {
         conditions: Vec<Expression>,
         actions: Vec<Arc<dyn PolicyAction>>,
     ) -> Self {
-        let errors = Mutex::new(LineQuota::per_minute(LINES_PER_MINUTE));
-        CompiledRule { name, conditions, actions, errors }
+        let quota = || Mutex::new(LineQuota::per_minute(LINES_PER_MINUTE));
+        CompiledRule { name, conditions, actions, errors: quota(), failures: quota() }
     }
 
     /// Returns whether all conditions are true. One with an error is not. One that exceeds its
@@ -63,6 +65,28 @@ impl CompiledRule {
         Ok(true)
     }
 
+    /// Runs the actions if the conditions are true. Keeps the place up to date.
+    fn run(
+        &self,
+        state: &mut dyn RunningPhase,
+        place: &mut Place,
+    ) -> Result<PolicyFlow, ActionError> {
+        if !self.matches(&state.scope())? {
+            return Ok(PolicyFlow::Continue);
+        }
+        for (number, action) in self.actions.iter().enumerate() {
+            place.action = Some(number);
+            match state.run(&**action)? {
+                PolicyFlow::Continue => {}
+                end => return Ok(end),
+            }
+            if state.scope().vars.is_incomplete() {
+                return Err(ActionError("the variables of the policy are too large"));
+            }
+        }
+        Ok(PolicyFlow::Continue)
+    }
+
     fn log_error(&self, scope: &Scope<'_>, error: &EvalError) {
         if let Some(count) = self.errors.lock().record(scope.input.now) {
             let (url, name) = (scope.input.endpoint.url, &self.name);
@@ -75,6 +99,41 @@ impl CompiledRule {
                 err = error,
                 count = count
             );
+        }
+    }
+
+    /// Logs where the policy ended a visit with an error. The response does not contain the place.
+    fn log_failure(&self, scope: &Scope<'_>, place: &Place, error: &ActionError) {
+        if let Some(count) = self.failures.lock().record(scope.input.now) {
+            let (url, name) = (scope.input.endpoint.url, &self.name);
+            event!(
+                warn,
+                obj = "policy",
+                "rule cannot decide",
+                url = url,
+                name = name,
+                path = place,
+                err = error,
+                count = count
+            );
+        }
+    }
+}
+
+/// Place of a part of a rule in the document of its policy, as in the faults of a document.
+struct Place {
+    phase: PolicyPhase,
+    rule: usize,
+    /// Number of the action; else the conditions.
+    action: Option<usize>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}].", self.phase.key(), self.rule)?;
+        match self.action {
+            Some(action) => write!(f, "actions[{action}]"),
+            None => f.write_str("expressions"),
         }
     }
 }
@@ -131,12 +190,12 @@ impl CompiledPolicy {
 
     /// Runs the rules for a connection.
     pub fn connect(&self, phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        run(self.rules(PolicyPhase::TcpConnect), phase)
+        self.run(PolicyPhase::TcpConnect, phase)
     }
 
     /// Runs the rules for a request.
     pub fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        run(self.rules(PolicyPhase::HttpRequest), phase)
+        self.run(PolicyPhase::HttpRequest, phase)
     }
 
     /// Returns whether responses meet rules.
@@ -153,34 +212,31 @@ impl CompiledPolicy {
 
     /// Runs the rules for a response, then those for its events.
     pub fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
-        match run(self.rules(PolicyPhase::HttpResponse), phase)? {
+        match self.run(PolicyPhase::HttpResponse, phase)? {
             PolicyFlow::Continue => {}
             end => return Ok(end),
         }
-        let rules = self.rules(PolicyPhase::EventStreamMessage);
-        if rules.is_empty() || !phase.head.is_event_stream() {
+        if !self.has(PolicyPhase::EventStreamMessage) || !phase.head.is_event_stream() {
             return Ok(PolicyFlow::Continue);
         }
         phase.vars = PolicyVars::default();
-        run(rules, phase)
+        self.run(PolicyPhase::EventStreamMessage, phase)
     }
-}
 
-/// Runs rules until an action ends the phase.
-fn run(rules: &[CompiledRule], phase: &mut dyn RunningPhase) -> Result<PolicyFlow, ActionError> {
-    for rule in rules {
-        if !rule.matches(&phase.scope())? {
-            continue;
-        }
-        for action in &rule.actions {
-            match phase.run(&**action)? {
-                PolicyFlow::Continue => {}
-                end => return Ok(end),
+    /// Runs the rules of a phase until an action ends it.
+    fn run(
+        &self,
+        phase: PolicyPhase,
+        state: &mut dyn RunningPhase,
+    ) -> Result<PolicyFlow, ActionError> {
+        for (number, rule) in self.rules(phase).iter().enumerate() {
+            let mut place = Place { phase, rule: number, action: None };
+            let end = rule.run(state, &mut place);
+            let end = end.inspect_err(|error| rule.log_failure(&state.scope(), &place, error))?;
+            if !matches!(end, PolicyFlow::Continue) {
+                return Ok(end);
             }
-            if phase.scope().vars.is_incomplete() {
-                return Err(ActionError("the variables of the policy are too large"));
-            }
         }
+        Ok(PolicyFlow::Continue)
     }
-    Ok(PolicyFlow::Continue)
 }

@@ -48,7 +48,7 @@ pub fn check(data: &[u8]) {
             Err(faults) => {
                 assert!((1..=20).contains(&faults.len()), "{} faults", faults.len());
                 assert!(faults.iter().all(|fault| !fault.reason.is_empty() && fault.code >= 2200));
-                let wire = fault::refusal(&faults).to_wire();
+                let wire = fault::refusal(text, faults).to_wire();
                 let read = Refusal::from_wire(&wire).expect("a refusal");
                 assert_eq!(read.code, Some(9026), "{wire}");
             }

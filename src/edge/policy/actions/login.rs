@@ -78,7 +78,9 @@ pub(super) fn oauth(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> 
         secret: client.secret.clone(),
     });
     if !config.has("client_id") && of_edge.is_none() {
-        config.fault("client_id", 2234, "is required: this edge has no application there.");
+        let cause = "the edge has no OAuth client for this provider";
+        let advice = "add client_id and client_secret, or add a client to oauth in edge.yml";
+        config.fault("client_id", 2234, format!("is required: {cause}; {advice}."));
         return None;
     }
     if !config.has("client_id") && config.has("scopes") {

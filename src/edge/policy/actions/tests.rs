@@ -543,11 +543,19 @@ fn a_limit_that_is_out_of_its_bounds_is_refused() {
         ("bucket_key", json!([]), 2223),
         ("bucket_key", json!(vec!["req.host"; 11]), 2218),
         ("bucket_key", json!(["req.hots"]), 2224),
+        ("bucket_key", json!(["${req.host}"]), 2224),
         ("bucket_key", json!(null), 2234),
     ] {
         let config = limit(key, value);
         let fault = fault("on_http_request", "rate-limit", &config);
         assert_eq!(fault.code, code, "{config}: {fault}");
+    }
+    for (key, reason) in [
+        ("${req.host}", "at byte 1: unexpected '$': write the expression without ${ and }."),
+        ("req.hots", "at byte 1: unknown variable: req.hots."),
+    ] {
+        let fault = fault("on_http_request", "rate-limit", &limit("bucket_key", json!([key])));
+        assert_eq!(fault.reason, reason);
     }
 }
 

@@ -338,12 +338,13 @@ impl ExpressionCompiler<'_> {
         let (fewest, most) = spec.arguments;
         if !(fewest..=most).contains(&arguments.len()) || arguments.len() > MAX_ARGUMENTS {
             let own = usize::from(spec.form != CallForm::Global && is_member);
-            let reason = format!(
-                "{name} takes {} to {} arguments, not {}.",
-                fewest.saturating_sub(own),
-                most - own,
-                arguments.len() - own
-            );
+            let (fewest, most) = (fewest.saturating_sub(own), most - own);
+            let range = match fewest == most {
+                true => most.to_string(),
+                false => format!("{fewest} to {most}"),
+            };
+            let given = arguments.len() - own;
+            let reason = format!("number of arguments of {name}: {range}, not {given}.");
             return Err(self.fault(short, reason));
         }
         let mut nodes = Vec::with_capacity(arguments.len());

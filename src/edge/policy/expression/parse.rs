@@ -51,8 +51,18 @@ pub(super) fn parse(source: &str) -> Result<IdedExpr, ExpressionFault> {
             return ExpressionFault::new(0, "the expression is not valid.");
         };
         let offset = byte_offset(source, first.pos);
-        ExpressionFault::new(offset, format!("{}.", first.msg.trim_end_matches('.')))
+        let found = source.get(offset..).and_then(|rest| rest.chars().next());
+        ExpressionFault::new(offset, syntax_reason(first.msg.trim_end_matches('.'), found))
     })
+}
+
+/// Returns the reason of a fault of the syntax, with the character at which it is.
+fn syntax_reason(reason: &str, found: Option<char>) -> String {
+    match found {
+        Some('$') => "unexpected '$': write the expression without ${ and }.".to_owned(),
+        Some(found) if reason.starts_with("unexpected") => format!("{reason}: '{found}'."),
+        _ => format!("{reason}."),
+    }
 }
 
 /// Returns the text with `has(` replaced. Also counts the tokens.

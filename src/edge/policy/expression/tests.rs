@@ -189,7 +189,7 @@ fn what_the_edge_lacks_is_refused_by_its_path() {
         ("'a'.foo()", "unknown function: foo"),
         ("foo.bar(1)", "unknown function: foo.bar"),
         ("startsWith('a', 'b')", "write x.startsWith()"),
-        ("'a'.startsWith()", "startsWith takes 1 to 1 arguments, not 0"),
+        ("'a'.startsWith()", "arguments of startsWith: 1, not 0"),
         ("'a'.matches(vars.t)", "must be a text"),
         ("'a'.matches('(')", "regular expression is not valid"),
         ("timestamp('yesterday') == 1", "is not a time"),
@@ -199,7 +199,11 @@ fn what_the_edge_lacks_is_refused_by_its_path() {
         ("has(1)", "has() needs a member"),
         ("Has(req.host)", "unknown function: Has"),
         ("Foo{a: 1}", "Foo is not a type"),
+        ("[1].sort(1)", "arguments of sort: 0, not 1"),
+        ("'a'.replace('b')", "arguments of replace: 2 to 3, not 1"),
         ("1 +", "Syntax error"),
+        ("req.host == ${vars.host}", "unexpected '$': write the expression without ${ and }"),
+        ("req.url.path == /x", "unexpected token: '/'."),
         ("", "empty"),
     ] {
         let reason = refused(source);
