@@ -120,6 +120,13 @@ pub fn id(prefix: &str) -> io::Result<String> {
     Ok(format!("{prefix}_{}", hex(&random::<12>()?)))
 }
 
+/// Returns the id with another prefix. Endpoint and tunnel are the same object, and the agent
+/// may have chosen the id of its Bind.
+pub fn id_with(prefix: &str, tunnel_id: &str) -> String {
+    let digits = tunnel_id.split_once('_').map_or(tunnel_id, |(_, digits)| digits);
+    format!("{prefix}_{digits}")
+}
+
 /// Digits in the order of their codes, so that texts of one length sort as their numbers.
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 

@@ -425,6 +425,17 @@ on_http_response:
 }
 
 #[test]
+fn the_id_of_an_endpoint_is_that_of_the_rest_api() {
+    let (edge, upstream) = (Edge::start(), Upstream::hello());
+    let policy = "on_http_request: [{actions: [{type: custom-response, config: {headers: \
+         {x-id: '${endpoint.id}'}}}]}]";
+    let agent = start(&edge, &upstream, &[], policy);
+    let listed = edge.rest().get("/endpoints");
+    let expected = listed["endpoints"][0]["id"].as_str();
+    assert_eq!(agent.visit(&edge).get("/").field("x-id"), expected);
+}
+
+#[test]
 fn a_policy_uses_a_secret_of_the_store() {
     let (mut edge, upstream) = (Edge::start(), shows_requests("app"));
     let rest = edge.rest();

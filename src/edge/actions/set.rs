@@ -279,7 +279,7 @@ mod tests {
                 handshake: None,
             },
             endpoint: EndpointInfo {
-                id: "ep_1",
+                tunnel_id: "tn_1",
                 url: "https://a.example",
                 account: "u",
                 protocol: Protocol::Http,

@@ -178,8 +178,8 @@ impl OnlineEndpoint {
 
     /// Returns what policies see of it.
     pub fn info(&self) -> EndpointInfo<'_> {
-        let OnlineEndpoint { id, url, account, protocol, .. } = self;
-        EndpointInfo { id, url, account, protocol: *protocol }
+        let OnlineEndpoint { tunnel_id, url, account, protocol, .. } = self;
+        EndpointInfo { tunnel_id, url, account, protocol: *protocol }
     }
 }
 

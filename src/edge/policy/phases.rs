@@ -50,8 +50,8 @@ pub struct ConnectionInfo<'a> {
 /// Endpoint of the policy.
 #[derive(Clone, Copy, Debug)]
 pub struct EndpointInfo<'a> {
-    /// Its id.
-    pub id: &'a str,
+    /// Id of its tunnel.
+    pub tunnel_id: &'a str,
     /// Its URL.
     pub url: &'a str,
     /// Id of the credential that owns it.

@@ -13,6 +13,7 @@ use super::phases::{Scope, TlsDetails};
 use crate::edge::actions::action::RequestInfo;
 use crate::edge::actions::response::ResponseHead;
 use crate::edge::agents::address::Protocol;
+use crate::edge::token;
 use crate::edge::x509_details;
 use crate::http1::head::members;
 use crate::http1::text::{host_of, percent_decoded};
@@ -106,7 +107,7 @@ impl Scope<'_> {
         Some(match variable {
             Variable::EndpointAddr => format!("{host}:{port}").into(),
             Variable::EndpointHost => host.into(),
-            Variable::EndpointId => endpoint.id.into(),
+            Variable::EndpointId => token::id_with("ep", endpoint.tunnel_id).into(),
             Variable::EndpointPort => Value::Int(port),
             Variable::EndpointProtocol => match endpoint.protocol {
                 Protocol::Http => scheme.into(),

@@ -59,7 +59,7 @@ impl<'a> PolicyVisit<'a> {
     /// Returns what the response phase needs.
     pub fn remember(self, policy: &Arc<CompiledPolicy>, request: &RequestInfo<'_>) -> PastVisit {
         let ConnectionInfo { client, server, tls, server_name, handshake } = self.connection;
-        let EndpointInfo { id, url, account, protocol } = self.endpoint;
+        let EndpointInfo { tunnel_id, url, account, protocol } = self.endpoint;
         PastVisit {
             policy: Arc::clone(policy),
             client,
@@ -67,7 +67,7 @@ impl<'a> PolicyVisit<'a> {
             connection_tls: tls,
             server_name: server_name.map(str::to_owned),
             handshake: handshake.cloned(),
-            id: id.to_owned(),
+            tunnel_id: tunnel_id.to_owned(),
             url: url.to_owned(),
             account: account.to_owned(),
             protocol,
@@ -129,7 +129,7 @@ pub struct PastVisit {
     connection_tls: bool,
     server_name: Option<String>,
     handshake: Option<Arc<TlsDetails>>,
-    id: String,
+    tunnel_id: String,
     url: String,
     account: String,
     protocol: Protocol,
@@ -146,7 +146,7 @@ impl ResponseRules for PastVisit {
             handshake: self.handshake.as_ref(),
         };
         let endpoint = EndpointInfo {
-            id: &self.id,
+            tunnel_id: &self.tunnel_id,
             url: &self.url,
             account: &self.account,
             protocol: self.protocol,

@@ -96,7 +96,7 @@ fn input<'a>(policy: &'a CompiledPolicy, client: &str, seconds: u64) -> PolicyIn
             handshake: None,
         },
         endpoint: EndpointInfo {
-            id: "ep_1",
+            tunnel_id: "tn_1",
             url: "https://a.example",
             account: "cr_1",
             protocol: Protocol::Http,

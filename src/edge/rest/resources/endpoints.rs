@@ -14,6 +14,7 @@ use crate::edge::rest::error::ApiError;
 use crate::edge::rest::page;
 use crate::edge::rest::resource::Resource;
 use crate::edge::store::ObjectKind;
+use crate::edge::token;
 
 const ENDPOINTS_PATH: &str = "endpoints";
 const TUNNELS_PATH: &str = "tunnels";
@@ -90,7 +91,9 @@ fn list(
     let sessions = context.edge.agents.overview();
     let all: HashMap<String, _> = sessions
         .iter()
-        .flat_map(|s| s.endpoints.iter().map(move |e| (id_with(prefix, &e.tunnel_id), (s, e))))
+        .flat_map(|s| {
+            s.endpoints.iter().map(move |e| (token::id_with(prefix, &e.tunnel_id), (s, e)))
+        })
         .collect();
     let ids = all.keys().cloned().collect();
     page::list(context, plural, prefix, ids, |id| all.get(id).map(|(s, e)| show(context, s, e)))
@@ -110,16 +113,9 @@ fn find(
 ) -> Option<Value> {
     sessions.iter().find_map(|session| {
         let mut endpoints = session.endpoints.iter();
-        let endpoint = endpoints.find(|e| id_with(prefix, &e.tunnel_id) == id)?;
+        let endpoint = endpoints.find(|e| token::id_with(prefix, &e.tunnel_id) == id)?;
         Some(show(context, session, endpoint))
     })
-}
-
-/// Returns the id with another prefix. Endpoint and tunnel are the same object, and the agent
-/// may have chosen the id of its Bind.
-fn id_with(prefix: &str, tunnel_id: &str) -> String {
-    let digits = tunnel_id.split_once('_').map_or(tunnel_id, |(_, digits)| digits);
-    format!("{prefix}_{digits}")
 }
 
 fn show_endpoint(
@@ -127,8 +123,8 @@ fn show_endpoint(
     session: &SessionOverview,
     endpoint: &OnlineEndpoint,
 ) -> Value {
-    let id = id_with(ENDPOINT_PREFIX, &endpoint.tunnel_id);
-    let tunnel = id_with(TUNNEL_PREFIX, &endpoint.tunnel_id);
+    let id = token::id_with(ENDPOINT_PREFIX, &endpoint.tunnel_id);
+    let tunnel = token::id_with(TUNNEL_PREFIX, &endpoint.tunnel_id);
     let details = endpoint.details.lock().clone();
     let (scheme, rest) = endpoint.url.split_once("://").unwrap_or(("", &endpoint.url));
     let default = match scheme {
@@ -181,8 +177,8 @@ fn show_tunnel(
     session: &SessionOverview,
     endpoint: &OnlineEndpoint,
 ) -> Value {
-    let id = id_with(TUNNEL_PREFIX, &endpoint.tunnel_id);
-    let shown = id_with(ENDPOINT_PREFIX, &endpoint.tunnel_id);
+    let id = token::id_with(TUNNEL_PREFIX, &endpoint.tunnel_id);
+    let shown = token::id_with(ENDPOINT_PREFIX, &endpoint.tunnel_id);
     let details = endpoint.details.lock().clone();
     json!({
         "id": id,
