@@ -149,7 +149,7 @@ impl ErrorPage {
 
     /// Returns the whole response as bytes.
     pub fn render(&self, format: PageFormat) -> Vec<u8> {
-        let reason = status::reason(self.status);
+        let reason = reason(self.status);
         let mut code = String::new();
         if self.code != 0 {
             // Writing to a String cannot fail.
@@ -209,6 +209,26 @@ impl ErrorPage {
     }
 }
 
+/// Returns the reason phrase of a code that the edge or an action sends. Codes that only a policy
+/// chooses are named here and not in `http1`, which is a part of the agent too.
+fn reason(status: u16) -> &'static str {
+    match status {
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        402 => "Payment Required",
+        406 => "Not Acceptable",
+        409 => "Conflict",
+        410 => "Gone",
+        422 => "Unprocessable Content",
+        451 => "Unavailable For Legal Reasons",
+        _ => status::reason(status),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +247,19 @@ mod tests {
         assert!(head.contains(&format!("Content-Length: {}", body.len())));
         assert!(body.contains("a.example") && body.contains("ERR_NGROK_3200"));
         assert!(!head.contains("Connection: close"));
+    }
+
+    #[test]
+    fn codes_of_policies_have_a_reason_phrase() {
+        for (status, line) in [
+            (301, "HTTP/1.1 301 Moved Permanently"),
+            (308, "HTTP/1.1 308 Permanent Redirect"),
+            (410, "HTTP/1.1 410 Gone"),
+            (404, "HTTP/1.1 404 Not Found"),
+        ] {
+            let (head, _) = parts(&ErrorPage::new(status, 0, ""), PageFormat::default());
+            assert_eq!(head.lines().next(), Some(line));
+        }
     }
 
     #[test]
