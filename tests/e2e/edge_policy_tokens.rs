@@ -249,6 +249,30 @@ fn a_policy_does_not_reach_the_network_of_the_edge() {
 }
 
 #[test]
+fn a_cookie_is_not_for_a_domain_with_hosts_of_others() {
+    let edge = Serve::start(
+        "domains: [a.example.com, b.example.com, c.example.org]\n\
+         credentials:\n  - {id: one, authtoken: one_0123456789abcdefghij, domains: [a.example.com, \
+         c.example.org]}\n  - {id: two, authtoken: two_0123456789abcdefghij}\n",
+    );
+    let config = edge.config("agent.yml", "one_0123456789abcdefghij");
+    let policy = |domain: &str| {
+        let login = "provider: google, client_id: c, client_secret: hush";
+        let config = format!("{{{login}, auth_cookie_domain: {domain}}}");
+        let text = format!("on_http_request: [{{actions: [{{type: oauth, config: {config}}}]}}]\n");
+        edge.write("policy.yml", text).display().to_string()
+    };
+    let start = |host: &str, file: &str| {
+        let url = format!("http://{host}");
+        agent::agent(&config, ["http", "80", "--url", &url, "--traffic-policy-file", file])
+    };
+    let refused = start("a.example.com", &policy("example.com")).expect(0).spawn();
+    let line = refused.wait_stderr("ERR_NGROK_9026");
+    assert!(line.contains("is a domain of several accounts"), "{line}");
+    start("c.example.org", &policy("example.org")).start();
+}
+
+#[test]
 fn configurations_that_are_not_valid_refuse_the_endpoint() {
     let edge = Edge::start();
     let refused = |phase: &str, action: &str, config: &str, says: &str| {

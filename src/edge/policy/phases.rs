@@ -117,8 +117,8 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Returns whether hosts of several accounts may be below a domain.
-    fn is_shared(&self, _domain: &str) -> bool {
+    /// Returns whether hosts of other accounts than this one may be below a domain.
+    fn is_shared(&self, _account: &str, _domain: &str) -> bool {
         true
     }
 }

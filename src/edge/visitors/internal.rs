@@ -88,15 +88,18 @@ impl PolicyServices for EdgeServices {
         self.edge.upgrade().map(|edge| edge.config().oauth.clone()).unwrap_or_default()
     }
 
-    fn is_shared(&self, domain: &str) -> bool {
+    fn is_shared(&self, account: &str, domain: &str) -> bool {
         let Some(edge) = self.edge.upgrade() else { return true };
         let config = edge.config();
-        let wildcards = config.domains.iter().filter_map(|name| name.strip_prefix("*."));
-        let mut shared = wildcards.chain([config.domain.as_str()]);
-        shared.any(|name| {
-            let rest = name.strip_suffix(domain);
+        let below = |name: &str| {
+            let rest = name.strip_prefix("*.").unwrap_or(name).strip_suffix(domain);
             rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        })
+        };
+        let own = |name: &str| config.credentials.owner(name).is_some_and(|c| c.id == account);
+        let of_any = config.domains.iter().filter(|name| name.starts_with("*.") || !own(name));
+        let others = config.credentials.iter().filter(|credential| credential.id != account);
+        let reserved = others.flat_map(|credential| &credential.domains);
+        below(&config.domain) || of_any.chain(reserved).any(|name| below(name))
     }
 }
 

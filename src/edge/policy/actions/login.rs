@@ -180,7 +180,7 @@ fn cookie_domain(config: &ConfigReader<'_>) -> Option<String> {
     let domain = text.trim_start_matches('.').to_ascii_lowercase();
     if check_host(&domain).is_err() || !domain.contains('.') {
         config.fault("auth_cookie_domain", 2204, "must be a domain.");
-    } else if config.environment.services.is_shared(&domain) {
+    } else if config.environment.services.is_shared(config.environment.account, &domain) {
         // Upstreams of other accounts would get the cookie.
         let reason = "is a domain of several accounts, which would get the cookie.";
         config.fault("auth_cookie_domain", 2204, reason);
