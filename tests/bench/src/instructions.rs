@@ -38,6 +38,9 @@ const OTHER_COMPILER_TOLERANCE: u64 = 15;
 /// at an endpoint without options.
 const BASIC_AUTH_PERCENT: u64 = 20;
 
+/// Most instructions that a traffic policy of ten rules may add to a request at the edge.
+const POLICY_INSTRUCTIONS: u64 = 40_000;
+
 /// Times that a figure beyond its limit is counted. The least count is the figure.
 const TRIES: usize = 3;
 
@@ -97,12 +100,8 @@ impl Counting<'_> {
     pub fn basic_auth(&self) -> io::Result<Option<String>> {
         let mut least = u64::MAX;
         for _ in 0..TRIES {
-            let [plain, checked] = [Kind::CulvertHttp, Kind::BasicAuth].map(|kind| {
-                let all = self.instructions(Counted::Edge, kind, REQUESTS, NAMES[0])?;
-                let base = self.instructions(Counted::Edge, kind, BASE, "base")?;
-                Ok::<_, io::Error>(all.saturating_sub(base) / MORE[0])
-            });
-            let (plain, checked) = (plain?, checked?);
+            let plain = self.edge_request(Kind::CulvertHttp)?;
+            let checked = self.edge_request(Kind::BasicAuth)?;
             least = least.min(more_percent(plain, checked));
             println!("edge, a request without options {plain}, with basic auth {checked}");
             if least <= BASIC_AUTH_PERCENT {
@@ -112,6 +111,30 @@ impl Counting<'_> {
         println!("basic auth costs the edge {least} % of a request, at most {BASIC_AUTH_PERCENT}");
         let exceeded = least > BASIC_AUTH_PERCENT;
         Ok(exceeded.then(|| "instructions of a request: basic auth at the edge".to_owned()))
+    }
+
+    /// Prints what a traffic policy costs the edge. Returns the figure if it is beyond its limit.
+    pub fn policy(&self) -> io::Result<Option<String>> {
+        let mut least = u64::MAX;
+        for _ in 0..TRIES {
+            let plain = self.edge_request(Kind::CulvertHttp)?;
+            let with = self.edge_request(Kind::Policy)?;
+            least = least.min(with.saturating_sub(plain));
+            println!("edge, a request without a policy {plain}, with ten rules {with}");
+            if least <= POLICY_INSTRUCTIONS {
+                break;
+            }
+        }
+        println!("ten rules cost the edge {least} a request, at most {POLICY_INSTRUCTIONS}");
+        let exceeded = least > POLICY_INSTRUCTIONS;
+        Ok(exceeded.then(|| "instructions of a request: traffic policy at the edge".to_owned()))
+    }
+
+    /// Returns the instructions of a request at the edge.
+    fn edge_request(&self, kind: Kind) -> io::Result<u64> {
+        let all = self.instructions(Counted::Edge, kind, REQUESTS, NAMES[0])?;
+        let base = self.instructions(Counted::Edge, kind, BASE, "base")?;
+        Ok(all.saturating_sub(base) / MORE[0])
     }
 
     /// Returns the instructions of one run of a program with `work`.

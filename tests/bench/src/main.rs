@@ -40,7 +40,7 @@ usage: culvert-bench [options]
   --agent-arg ARG   passed on to the agent (repeatable)
   --only A,B        of: none, ssh, dbclient, tcp, http, inspected
   --skip A,B        of: memory, allocs, api, bulk, requests; of --instructions: agent, edge,
-                    basic-auth
+                    basic-auth, policy
   --reps N          repetitions of what is noisy, default 3
   --bulk MIB        size of a bulk repetition, default 256
   --seconds S       length of a repetition of small requests, default 2
@@ -218,6 +218,9 @@ impl Bench<'_> {
         let mut exceeded = counting.run(&counted, &kinds)?;
         if self.wanted("basic-auth") {
             exceeded.extend(counting.basic_auth()?);
+        }
+        if self.wanted("policy") {
+            exceeded.extend(counting.policy()?);
         }
         Ok(exceeded)
     }

@@ -20,6 +20,9 @@ pub const RING: i64 = 1 << 20;
 const CREDENTIAL: (&str, &str) =
     ("bench:correct horse", "Authorization: Basic YmVuY2g6Y29ycmVjdCBob3JzZQ==\r\n");
 
+/// Traffic policy of `Kind::Policy`.
+const POLICY: &str = include_str!("../policy.yml");
+
 const START: Duration = Duration::from_secs(60);
 
 /// A kind of tunnel.
@@ -37,6 +40,9 @@ pub enum Kind {
     /// Without capture, with a user and a password that the edge checks in each request. Its
     /// instructions are counted, nothing else.
     BasicAuth,
+    /// Without capture, with a traffic policy of ten rules. Its instructions are counted,
+    /// nothing else.
+    Policy,
 }
 
 impl Kind {
@@ -63,6 +69,7 @@ impl Kind {
             Kind::CulvertHttp => "culvert http",
             Kind::Inspected => "inspected",
             Kind::BasicAuth => "basic auth",
+            Kind::Policy => "policy",
         }
     }
 }
@@ -223,6 +230,13 @@ pub fn start(
         Kind::BasicAuth => {
             tunnel.entrance.fields = CREDENTIAL.1.to_owned();
             let command = ["http", "--basic-auth", CREDENTIAL.0];
+            culvert(&mut tunnel, programs, &command, upstream, -1)
+        }
+        Kind::Policy => {
+            let file = dir.join("policy.yml");
+            fs::write(&file, POLICY)?;
+            let file = file.display().to_string();
+            let command = ["http", "--traffic-policy-file", &file];
             culvert(&mut tunnel, programs, &command, upstream, -1)
         }
     };
