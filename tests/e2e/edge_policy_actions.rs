@@ -81,7 +81,7 @@ fn a_change_of_an_ip_policy_applies_to_the_next_visitor() {
     let rule = json!({ "ip_policy_id": &id, "cidr": "127.0.0.1", "action": "deny" });
     rest.create("/ip_policy_rules", &rule);
     assert_eq!(agent.visit(&edge).get("/").status(), 403);
-    // Without the policy nobody is admitted.
+    // After the removal of the policy every visitor is refused.
     rest.remove(&format!("/ip_policies/{id}"));
     assert_eq!(agent.visit(&edge).get("/").status(), 500);
 }

@@ -88,7 +88,7 @@ const SHAPES: &[(&str, &[Check])] = &[
         ],
     ),
     (
-        // Lines that browsers need, and lines that nobody needs.
+        // Header lines that protect browsers, and one that only describes the server.
         "on_http_response: [{actions: [{type: add-headers, config: {headers: \
          {strict-transport-security: max-age=60, x-frame-options: DENY}}}, {type: \
          remove-headers, config: {headers: [x-powered-by]}}]}]",

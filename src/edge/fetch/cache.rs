@@ -13,7 +13,7 @@ use crate::time::Instant;
 /// Age at which a document is fetched again.
 pub const REFRESH_AGE: Duration = Duration::from_secs(15 * 60);
 
-/// Age at which a document is no longer used, if its server fails.
+/// Greatest age of a document that is used while its server fails.
 const MAX_AGE: Duration = Duration::from_secs(6 * 3600);
 
 /// Time between two attempts for one URL, after a success and after a failure.

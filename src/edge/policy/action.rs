@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::phases::{ConnectPhase, RequestPhase, ResponsePhase};
+use super::phases::{ConnectPhase, PhaseState, RequestPhase, ResponsePhase};
 use crate::edge::actions::action::{ActionError, Reply};
 use crate::edge::actions::tls::TlsOptions;
 
@@ -26,14 +26,19 @@ const OTHER_PHASE: ActionError = ActionError("an action of the policy is in anot
 
 /// Compiled action. It implements the phases that [`super::catalog`] lists for it.
 pub trait PolicyAction: fmt::Debug + Send + Sync {
-    /// Decides about a connection.
-    fn connect(&self, _phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
+    /// Decides in a phase for which the action has no method of its own.
+    fn any(&self, _phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
         Err(OTHER_PHASE)
     }
 
+    /// Decides about a connection.
+    fn connect(&self, phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        self.any(phase)
+    }
+
     /// Decides about a request, and may change what the upstream gets.
-    fn request(&self, _phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        Err(OTHER_PHASE)
+    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        self.any(phase)
     }
 
     /// Returns what it changes in the TLS handshakes of visitors.
@@ -48,7 +53,7 @@ pub trait PolicyAction: fmt::Debug + Send + Sync {
     }
 
     /// Decides about the head of a response, and may change it.
-    fn response(&self, _phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
-        Err(OTHER_PHASE)
+    fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        self.any(phase)
     }
 }

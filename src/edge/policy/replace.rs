@@ -228,10 +228,11 @@ fn shown(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn list(pairs: &[(&str, &str)]) -> Vec<Replacement> {
+    /// Returns compiled replacements.
+    pub fn list(pairs: &[(&str, &str)]) -> Vec<Replacement> {
         let one = |(from, to): &(&str, &str)| Replacement {
             from: expression(from).unwrap(),
             to: Substitution::parse(to),

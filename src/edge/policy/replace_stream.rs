@@ -158,17 +158,10 @@ fn complete_len(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::replace::{Substitution, expression, replace_bytes};
+    use super::super::replace::replace_bytes;
+    use super::super::replace::tests::list;
     use super::*;
     use crate::http1::mutator::Mutator;
-
-    fn list(pairs: &[(&str, &str)]) -> Vec<Replacement> {
-        let one = |(from, to): &(&str, &str)| Replacement {
-            from: expression(from).unwrap(),
-            to: Substitution::parse(to),
-        };
-        pairs.iter().map(one).collect()
-    }
 
     fn run(body: &[u8], size: usize, pairs: &[(&str, &str)]) -> Vec<u8> {
         let mut stream = ReplaceStream::new(list(pairs));

@@ -70,7 +70,7 @@ impl PolicyServices for EdgeServices {
 
     fn secret(&self, account: &str, vault: &str, name: &str) -> Option<Secret> {
         let edge = self.edge.upgrade()?;
-        // A credential with an ACL is for somebody who must not know the operator's secrets.
+        // A credential with an ACL may belong to a guest: secrets are the operator's.
         edge.config().credentials.by_id(account).filter(|owner| !owner.acl.is_limited())?;
         merge::secret(&edge.accounts.table(), &edge.key, vault, name)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::edge::actions::action::ActionError;
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
-use crate::edge::policy::phases::{ConnectPhase, RequestPhase, ResponsePhase};
+use crate::edge::policy::phases::PhaseState;
 use crate::edge::policy::reader::ConfigReader;
 
 #[derive(Debug)]
@@ -16,15 +16,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
 }
 
 impl PolicyAction for CloseConnection {
-    fn connect(&self, _: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        Ok(PolicyFlow::Close)
-    }
-
-    fn request(&self, _: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        Ok(PolicyFlow::Close)
-    }
-
-    fn response(&self, _: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+    fn any(&self, _: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
         Ok(PolicyFlow::Close)
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::edge::actions::action::ActionError;
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
-use crate::edge::policy::phases::{ConnectPhase, PhaseState, RequestPhase, ResponsePhase};
+use crate::edge::policy::phases::PhaseState;
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedValue;
 use crate::event;
@@ -35,8 +35,8 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
     Some(Arc::new(Log { metadata, quota: Mutex::new(LineQuota::per_minute(LINES_PER_MINUTE)) }))
 }
 
-impl Log {
-    fn run(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
+impl PolicyAction for Log {
+    fn any(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
         let scope = phase.scope();
         let mut metadata = Map::new();
         for (name, value) in &self.metadata {
@@ -59,19 +59,5 @@ impl Log {
         }
         phase.vars_mut().set_result("log", json!({ "metadata": metadata }));
         Ok(PolicyFlow::Continue)
-    }
-}
-
-impl PolicyAction for Log {
-    fn connect(&self, phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        self.run(phase)
-    }
-
-    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        self.run(phase)
-    }
-
-    fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
-        self.run(phase)
     }
 }

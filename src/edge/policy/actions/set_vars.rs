@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::edge::actions::action::ActionError;
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
-use crate::edge::policy::phases::{ConnectPhase, PhaseState, RequestPhase, ResponsePhase};
+use crate::edge::policy::phases::PhaseState;
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedValue;
 
@@ -47,27 +47,13 @@ fn is_name(name: &str) -> bool {
 
 const FULL: ActionError = ActionError("the variables of the policy are too large");
 
-impl SetVars {
+impl PolicyAction for SetVars {
     /// Sets all variables. A later one can read those before it.
-    fn run(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
+    fn any(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
         for (name, value) in &self.vars {
             let value = value.render(&phase.scope())?;
             phase.vars_mut().set(name, value).map_err(|_| FULL)?;
         }
         Ok(PolicyFlow::Continue)
-    }
-}
-
-impl PolicyAction for SetVars {
-    fn connect(&self, phase: &mut ConnectPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        self.run(phase)
-    }
-
-    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        self.run(phase)
-    }
-
-    fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
-        self.run(phase)
     }
 }
