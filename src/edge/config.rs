@@ -23,6 +23,7 @@ use super::token;
 use crate::cidr::Cidr;
 use crate::config::Cas;
 use crate::config::typed::TypedFile;
+use crate::http1::text::is_at_or_below;
 use crate::net::url::Url;
 use crate::proto::secret::Secret;
 use crate::sys;
@@ -468,8 +469,9 @@ fn routes(
     for (at, entry) in entries.into_iter().enumerate() {
         let key = |name: &str| format!("routes[{at}].{name}");
         let host = host(&key("host"), &entry.host)?;
-        let below = host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-        if host != domain && !below && !domains.iter().any(|served| acl::covers(served, &host)) {
+        if !is_at_or_below(&host, domain)
+            && !domains.iter().any(|served| acl::covers(served, &host))
+        {
             let text = format!("'{host}' is not served here; add it to 'domains'");
             return Err(fault(&key("host"), text));
         }

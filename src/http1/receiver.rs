@@ -138,8 +138,7 @@ impl RequestReceiver {
 
     /// Returns the head of a request whose body is not complete.
     pub fn partial_head(&self) -> Option<HttpRequest<'_>> {
-        let has_begun = matches!(self.state, ReadState::Body(_) | ReadState::Chunked(_));
-        if has_begun { self.head.request() } else { None }
+        if self.in_body() { self.head.request() } else { None }
     }
 
     /// Returns the body of a complete request.

@@ -110,6 +110,11 @@ pub fn char_boundary(text: &str, at: usize) -> usize {
     end
 }
 
+/// Returns whether `host` is `domain` or a name below it. Both are in lower case.
+pub fn is_at_or_below(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// Parses a number of digits only. `None` for a sign, a blank or an overflow.
 pub fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {

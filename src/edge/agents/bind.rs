@@ -24,6 +24,7 @@ use crate::edge::routes::Labels;
 use crate::edge::token;
 use crate::edge::visitors::internal::EdgeServices;
 use crate::edge::visitors::stream_target::StreamTarget;
+use crate::http1::text::is_at_or_below;
 use crate::proto::codes::Refusal;
 use crate::proto::messages::{BindRequest, BindResponse, BindResponseExtra};
 use crate::session::Session;
@@ -339,9 +340,7 @@ fn check_host(config: &EdgeConfig, credential: &Credential, host: &str) -> Resul
             ),
         });
     }
-    let below = host == config.domain.as_str()
-        || host.strip_suffix(config.domain.as_str()).is_some_and(|rest| rest.ends_with('.'));
-    if below || config.domains.iter().any(reserved) {
+    if is_at_or_below(host, &config.domain) || config.domains.iter().any(reserved) {
         return Ok(());
     }
     let domain = &config.domain;

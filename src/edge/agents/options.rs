@@ -119,9 +119,6 @@ pub fn add_policy(
     text: &str,
     environment: PolicyEnvironment<'_>,
 ) -> Result<ActionSet, Refusal> {
-    if text.trim().is_empty() {
-        return Ok(actions);
-    }
     match policy::compile::compile(text, environment) {
         Ok(policy) => Ok(actions.with_policy(policy, text)),
         Err(faults) => Err(policy::fault::refusal(text, faults)),

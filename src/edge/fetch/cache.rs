@@ -11,7 +11,7 @@ use crate::sys::sync::{Mutex, RwLock};
 use crate::time::Instant;
 
 /// Age at which a document is fetched again.
-pub const REFRESH_AGE: Duration = Duration::from_secs(15 * 60);
+const REFRESH_AGE: Duration = Duration::from_secs(15 * 60);
 
 /// Greatest age of a document that is used while its server fails.
 const MAX_AGE: Duration = Duration::from_secs(6 * 3600);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::JwtFault;
 
 /// Tolerated difference between the clocks of issuer and edge, in seconds.
-pub const LEEWAY_SECONDS: u64 = 60;
+const LEEWAY_SECONDS: u64 = 60;
 
 /// What the claims must be.
 #[derive(Clone, Copy, Debug)]

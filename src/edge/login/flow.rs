@@ -5,7 +5,7 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
 use super::endpoints::LoginEndpoints;
-use super::profile::identity_of_claims;
+use super::profile::CLAIMS;
 use super::session::{LoginIdentity, ProviderTokens};
 use crate::edge::jwt::algorithm::JwsAlgorithm;
 use crate::edge::jwt::claims::{ClaimRules, audiences};
@@ -207,7 +207,7 @@ pub fn check_id_token(
     }
     let subject = text("sub").filter(|sub| (1..=MAX_SUBJECT_BYTES).contains(&sub.len()));
     subject.ok_or(JwtFault::Claim("sub"))?;
-    identity_of_claims(&Value::Object(claims.clone())).ok_or(JwtFault::Claim("sub"))
+    CLAIMS.identity(&Value::Object(claims.clone())).ok_or(JwtFault::Claim("sub"))
 }
 
 /// Returns whether an identity is one of the allowed ones. Empty lists allow every account
@@ -218,9 +218,9 @@ pub fn is_allowed(identity: &LoginIdentity, domains: &[String], emails: &[String
     }
     let email = identity.email.as_str();
     let Some((_, domain)) = email.rsplit_once('@') else { return false };
-    let bare = |allowed: &str| allowed.trim_start_matches('@').to_ascii_lowercase();
+    let is_of = |allowed: &str| allowed.trim_start_matches('@').eq_ignore_ascii_case(domain);
     emails.iter().any(|allowed| allowed.eq_ignore_ascii_case(email))
-        || domains.iter().any(|allowed| bare(allowed) == domain.to_ascii_lowercase())
+        || domains.iter().any(|allowed| is_of(allowed))
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use super::LoginServices;
 use super::cookie::{self, CookieScope, LoginCookie};
 use super::endpoints::{IdentitySource, LoginEndpoints, discovery_url, is_issuer};
 use super::flow::{self, AuthorizationRequest, IdTokenRules, LoginClient};
-use super::profile::identity_of_claims;
+use super::profile::CLAIMS;
 use super::provider::LoginProvider;
 use super::return_path;
 use super::seal::SealKey;
-use super::session::{LoginIdentity, LoginSession, ProviderTokens, SessionEnd, SessionLimits};
+use super::session::{LoginIdentity, LoginSession, ProviderTokens, SessionLimits};
 use super::state::{MAX_AGE_SECONDS, PendingLogin};
 use crate::edge::actions::{Reply, RequestInfo};
 use crate::edge::fetch::{FetchError, FetchErrorKind, FetchRequest, FetchResponse};
@@ -23,7 +23,7 @@ use crate::edge::jwt::key_set::{JwkSet, is_unknown_key};
 use crate::edge::jwt::token::SignedToken;
 use crate::edge::token;
 use crate::event;
-use crate::http1::text::{host_of, printable};
+use crate::http1::text::{host_of, is_at_or_below, printable};
 use crate::logging::rate_limit::LineQuota;
 use crate::net::http_client::Method;
 use crate::sys::sync::Mutex;
@@ -118,10 +118,7 @@ impl LoginGate {
         let target = std::str::from_utf8(request.target).unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let host = host_of(request.authority).unwrap_or_default().to_ascii_lowercase();
-        let is_below = |domain: &&str| {
-            let rest = host.strip_suffix(domain);
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
+        let is_below = |domain: &&str| is_at_or_below(&host, domain);
         let config = &self.config;
         let domain = config.cookie_domain.as_deref().filter(is_below);
         let place = domain.unwrap_or(&host);
@@ -167,12 +164,7 @@ impl Visit<'_> {
         let values = self.cookie_values(LoginCookie::Session);
         let limits = self.config.limits;
         let opened = LoginSession::open(&self.key, values.into_iter(), limits, self.now());
-        let mut session = match opened {
-            Ok(session) => session,
-            Err(SessionEnd::Missing | SessionEnd::Idle | SessionEnd::Total) => {
-                return self.begin_here();
-            }
-        };
+        let Ok(mut session) = opened else { return self.begin_here() };
         let mut is_refreshed = false;
         let due = |every: u64| self.now() >= session.confirmed.saturating_add(every);
         if self.config.refresh.is_some_and(due) {
@@ -399,7 +391,7 @@ impl Visit<'_> {
             .map_err(|_| invalid("the profile is not JSON"))?;
         let identity = match &endpoints.identity {
             IdentitySource::Profile(fields) => fields.identity(&profile),
-            IdentitySource::IdToken { .. } => identity_of_claims(&profile),
+            IdentitySource::IdToken { .. } => CLAIMS.identity(&profile),
         };
         identity.ok_or_else(|| invalid("the profile has no id"))
     }

@@ -35,11 +35,6 @@ impl ProfileFields {
     }
 }
 
-/// Returns the identity of the claims of an OpenID provider.
-pub fn identity_of_claims(claims: &Value) -> Option<LoginIdentity> {
-    CLAIMS.identity(claims)
-}
-
 /// Returns whether a profile marks its address of mail as not verified. Some providers write
 /// the flag as text.
 fn is_unverified(profile: &Value) -> bool {

@@ -18,6 +18,7 @@ use crate::edge::policy::visit::PolicyVisit;
 use crate::edge::restrictions::IpRules;
 use crate::edge::store::ObjectKind;
 use crate::event;
+use crate::http1::text::is_at_or_below;
 use crate::proto::secret::Secret;
 use crate::sys;
 
@@ -91,10 +92,7 @@ impl PolicyServices for EdgeServices {
     fn is_shared(&self, account: &str, domain: &str) -> bool {
         let Some(edge) = self.edge.upgrade() else { return true };
         let config = edge.config();
-        let below = |name: &str| {
-            let rest = name.strip_prefix("*.").unwrap_or(name).strip_suffix(domain);
-            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
+        let below = |name: &str| is_at_or_below(name.strip_prefix("*.").unwrap_or(name), domain);
         let own = |name: &str| config.credentials.owner(name).is_some_and(|c| c.id == account);
         let of_any = config.domains.iter().filter(|name| name.starts_with("*.") || !own(name));
         let others = config.credentials.iter().filter(|credential| credential.id != account);

@@ -82,7 +82,7 @@ enum ResponseState {
     Messages,
     Done,
     Failed(HttpError),
-    /// An action failed.
+    /// An action failed, or ended the response: nothing more of it is passed on.
     ActionFailed,
 }
 
