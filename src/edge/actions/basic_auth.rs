@@ -167,15 +167,20 @@ fn split(pair: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&pair[..colon], &pair[colon + 1..]))
 }
 
+/// Returns the response that asks for a credential.
+pub fn challenge(realm: &str) -> Reply {
+    let mut reply =
+        Reply::new(401, 0, "This endpoint needs a user and a password (HTTP basic auth).");
+    reply.fields.push(("WWW-Authenticate".into(), format!("Basic realm=\"{realm}\"")));
+    reply
+}
+
 impl RequestAction for BasicAuth {
     fn run(&self, request: &RequestInfo<'_>, _: &mut HeaderEdits) -> Result<Flow, ActionError> {
         if self.admits(request.fields) {
             return Ok(Flow::Continue);
         }
-        let mut reply =
-            Reply::new(401, 0, "This endpoint needs a user and a password (HTTP basic auth).");
-        reply.fields.push(("WWW-Authenticate".into(), "Basic realm=\"ngrok\"".to_owned()));
-        Ok(Flow::Respond(reply))
+        Ok(Flow::Respond(challenge("ngrok")))
     }
 }
 

@@ -66,9 +66,8 @@ impl<'a> ConfigReader<'a> {
     /// Adds a fault of the value of `key`. `reason` is a sentence that continues the path, as
     /// `must be a text.`
     pub fn fault(&self, key: &str, code: u32, reason: impl Into<String>) {
-        let part = if self.map.contains_key(key) { EntryPart::Value } else { EntryPart::Key };
         match self.map.contains_key(key) {
-            true => self.faults.add(code, &self.at(key), part, reason),
+            true => self.faults.add(code, &self.at(key), EntryPart::Value, reason),
             false => self.fault_here(code, format!("'{key}' {}", reason.into())),
         }
     }
@@ -223,7 +222,7 @@ impl<'a> ConfigReader<'a> {
         })
     }
 
-    /// Returns the items of a list with their paths; a single value is a list of one.
+    /// Returns the items of a list with their paths. Any other value is a fault.
     fn items(&self, key: &str, most: usize) -> Vec<(&'a Value, Vec<PathSegment>)> {
         let path = self.at(key);
         let list = match self.value(key) {

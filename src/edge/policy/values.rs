@@ -1,6 +1,7 @@
 //! Values of the variables of expressions, from a [`Scope`]. Each is made when an expression
 //! reads it. Which names exist, and in which phase, is decided in [`super::expression`].
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,11 +25,12 @@ const SERVER_REGION: &str = "self";
 
 impl Variables for Scope<'_> {
     fn variable(&self, variable: Variable) -> Option<Value> {
-        self.connection(variable)
+        // That of the request is last: it makes the URL before it looks for a part.
+        self.own(variable)
+            .or_else(|| self.connection(variable))
+            .or_else(|| self.response.and_then(|head| of_response(head, variable)))
             .or_else(|| self.endpoint(variable))
             .or_else(|| self.request.as_ref().and_then(|request| of_request(request, variable)))
-            .or_else(|| self.response.and_then(|head| of_response(head, variable)))
-            .or_else(|| self.own(variable))
     }
 
     fn entry(&self, variable: Variable, key: &str) -> Option<Value> {
@@ -250,15 +252,15 @@ struct RequestUrl<'a> {
     scheme: &'static str,
     authority: &'a [u8],
     /// Path and query.
-    uri: String,
+    uri: Cow<'a, str>,
 }
 
 impl<'a> RequestUrl<'a> {
     fn of(request: &RequestInfo<'a>) -> Self {
-        let target = String::from_utf8_lossy(request.target).into_owned();
+        let target = String::from_utf8_lossy(request.target);
         let uri = match target.starts_with('/') || target == "*" {
             true => target,
-            false => format!("/{target}"),
+            false => format!("/{target}").into(),
         };
         let scheme = if request.tls { "https" } else { "http" };
         RequestUrl { scheme, authority: request.authority, uri }
@@ -287,7 +289,7 @@ impl<'a> RequestUrl<'a> {
             Variable::ReqUrlQuery => self.query().into(),
             Variable::ReqUrlQueryParams => lists(parameters(self.query()), false),
             Variable::ReqUrlScheme => self.scheme.into(),
-            Variable::ReqUrlUri => self.uri.as_str().into(),
+            Variable::ReqUrlUri => (&*self.uri).into(),
             // A request has no such part: `Host` and targets with it are refused.
             Variable::ReqUrlUserPassword => "".into(),
             _ => return None,
@@ -351,7 +353,7 @@ fn request_cookies(request: &RequestInfo<'_>) -> Vec<(String, Value)> {
 /// Returns the cookies of a response by name.
 fn response_cookies(head: &ResponseHead<'_>) -> Value {
     let cookies = head.values("set-cookie").filter_map(|line| {
-        let line = String::from_utf8_lossy(line).into_owned();
+        let line = String::from_utf8_lossy(line);
         let mut parts = line.split(';').map(str::trim);
         let (name, value) = parts.next()?.split_once('=')?;
         let mut entries = vec![("name", name.into()), ("value", value.trim_matches('"').into())];
@@ -375,7 +377,7 @@ fn response_cookies(head: &ResponseHead<'_>) -> Value {
         entries.push(("http_only", http_only.into()));
         Some((name.to_owned(), map(entries)))
     });
-    lists(cookies.collect::<Vec<_>>().into_iter(), false)
+    lists(cookies, false)
 }
 
 /// Returns the parameters of a content type by name.

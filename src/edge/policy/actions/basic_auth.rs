@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::edge::actions::action::{ActionError, Reply};
+use crate::edge::actions::action::ActionError;
 use crate::edge::actions::basic_auth::{self, BasicAuth, Password};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{PhaseState, RequestPhase, Scope};
@@ -191,11 +191,7 @@ impl PolicyAction for PolicyBasicAuth {
         if authorized || !self.enforce {
             return Ok(PolicyFlow::Continue);
         }
-        let text = "This endpoint needs a user and a password (HTTP basic auth).";
-        let mut reply = Reply::new(401, 0, text);
-        let challenge = format!("Basic realm=\"{}\"", self.realm);
-        reply.fields.push(("WWW-Authenticate".into(), challenge));
-        Ok(PolicyFlow::Respond(reply))
+        Ok(PolicyFlow::Respond(basic_auth::challenge(&self.realm)))
     }
 }
 

@@ -139,15 +139,12 @@ impl PolicyAction for OutboundRequest {
                 Err(FetchError::new(FetchErrorKind::Refused, format!("the URL {reason}")))
             }
         };
-        let failed = result.as_ref().err().map(ToString::to_string);
         phase.vars_mut().set_result("http_request", self.variables(&rendered, &result));
-        match failed {
-            Some(_) if self.halts => {
-                let text = "A request that the traffic policy of this endpoint needs has failed.";
-                Ok(PolicyFlow::Respond(Reply::new(502, 0, text)))
-            }
-            _ => Ok(PolicyFlow::Continue),
+        if self.halts && result.is_err() {
+            let text = "A request that the traffic policy of this endpoint needs has failed.";
+            return Ok(PolicyFlow::Respond(Reply::new(502, 0, text)));
         }
+        Ok(PolicyFlow::Continue)
     }
 }
 
@@ -167,12 +164,13 @@ impl OutboundRequest {
         }
         let client = scope.input.connection.client.ip().to_string();
         headers.push(("x-forwarded-for".to_owned(), client));
-        headers.push((HOPS.to_owned(), hops(scope).saturating_add(1).to_string()));
+        let hops = hops(scope);
+        headers.push((HOPS.to_owned(), hops.saturating_add(1).to_string()));
         let body = match &self.body {
             Some(body) => Some(body.render(scope)?.into_owned()),
             None => None,
         };
-        if hops(scope) >= MAX_HOPS {
+        if hops >= MAX_HOPS {
             return Err(ActionError("a request of the policy leads to itself"));
         }
         Ok(RenderedRequest { url, headers, body })
