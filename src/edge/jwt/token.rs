@@ -7,7 +7,7 @@ use super::JwtFault;
 use super::base64url;
 
 /// Longest token.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Parsed token.
 #[derive(Clone, Debug)]
