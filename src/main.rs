@@ -10,8 +10,7 @@ static GLOBAL: Allocator = ALLOCATOR;
 
 fn main() -> ExitCode {
     sigaltstack::settle();
-    // Creates the reserve. After a failure each visitor causes another attempt.
-    let _ = alloc::is_short();
+    alloc::prepare();
     let status = culvert::cli::run(std::env::args_os());
     alloc::report();
     ExitCode::from(status)

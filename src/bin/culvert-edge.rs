@@ -10,7 +10,7 @@ static GLOBAL: Allocator = ALLOCATOR;
 
 fn main() -> ExitCode {
     sigaltstack::settle();
-    let _ = alloc::is_short();
+    alloc::prepare();
     let args = std::env::args_os().map(|a| a.to_string_lossy().into_owned());
     ExitCode::from(culvert::edge::args::main(args))
 }

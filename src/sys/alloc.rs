@@ -93,8 +93,23 @@ fn give_up() {
     }
 }
 
+/// Creates the reserve and limits glibc to one arena. Both programs call it first. After a
+/// failure each visitor causes another attempt.
+///
+/// glibc allocates memory of its own for each thread, from an arena of 64 MiB of addresses for
+/// that thread. Without addresses for a new arena it does not use another one, but aborts the
+/// program (`failed to register TLS destructor`). The main arena has free memory from the start.
+pub fn prepare() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a setting of the C library, before the first thread starts.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+    is_short();
+}
+
 /// Returns whether memory is too short for new operations: the reserve is used up and cannot be
-/// mapped again. The first call creates it.
+/// mapped again.
 pub fn is_short() -> bool {
     KEPT.load(Ordering::Relaxed).is_null() && !keep()
 }

@@ -439,6 +439,9 @@ fn without_memory_there_are_fewer_workers_or_visitors_and_it_recovers() {
         assert!(prlimit.status().unwrap().success());
     };
     assert!(serves(&edge, &url));
+    // An arena of glibc for each thread has 64 MiB of addresses, and where they are denied the
+    // program is aborted.
+    assert!(proc::size(pid) < 64 << 10, "{} KiB of addresses", proc::size(pid));
     // Not one page more than it has; then a little more, which may be enough for a part of the
     // work.
     for more in [0, 300] {
