@@ -84,7 +84,8 @@ impl PolicyDocument {
         let document = Document::parse(text.to_owned())
             .map_err(|(reason, position)| whole(position, format!("it {reason}.")))?;
         let faults = FaultList::new(&document);
-        let policy = DocumentReader { protocol, faults: &faults, logins: 0 }.policy(&document.root);
+        let policy = DocumentReader { protocol, faults: &faults, logins: 0, handshakes: 0 }
+            .policy(&document.root);
         let faults = faults.into_faults();
         match faults.is_empty() {
             true => Ok((policy, document)),
@@ -105,6 +106,8 @@ struct DocumentReader<'a> {
     faults: &'a FaultList<'a>,
     /// Logins so far.
     logins: usize,
+    /// Actions for TLS handshakes so far.
+    handshakes: usize,
 }
 
 impl DocumentReader<'_> {
@@ -358,6 +361,13 @@ impl DocumentReader<'_> {
             self.fault(2239, &path, EntryPart::Value, reason);
             return None;
         }
+        self.handshakes += usize::from(spec.name == "terminate-tls");
+        if spec.name == "terminate-tls" && self.handshakes > 1 {
+            // One of them would have no effect, such as the demand for a certificate.
+            let reason = "'terminate-tls' is there twice; write all of its keys in one action.";
+            self.fault(2231, &path, EntryPart::Value, reason);
+            return None;
+        }
         Some(spec)
     }
 
@@ -545,6 +555,12 @@ on_http_response:
             2239,
             "on_http_request[0].actions[1].type",
             Some(4),
+        ),
+        (
+            "on_tcp_connect:\n- actions: [{type: terminate-tls}]\n- actions: [{type: terminate-tls}]",
+            2231,
+            "on_tcp_connect[1].actions[0].type",
+            Some(3),
         ),
     ];
 

@@ -63,8 +63,11 @@ impl<'a> FaultList<'a> {
         if faults.len() < MAX_FAULTS {
             // The position costs another reading of the text.
             let position = self.document.locate(path, part);
-            let (path, reason) = (show(path), reason.into());
-            faults.push(PolicyFault { code, path, position, reason });
+            let fault = PolicyFault { code, path: show(path), position, reason: reason.into() };
+            // Two readers of a value find the same fault.
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
         }
     }
 
@@ -85,13 +88,14 @@ pub fn refusal(document: &str, faults: Vec<PolicyFault>) -> Refusal {
     let has_lines = document.trim().contains('\n');
     let mut text = "The traffic policy is not valid.".to_owned();
     let further = faults.len().saturating_sub(MAX_SHOWN);
+    let or_more = if faults.len() >= MAX_FAULTS { " or more" } else { "" };
     for mut fault in faults.into_iter().take(MAX_SHOWN) {
         fault.position = fault.position.filter(|_| has_lines);
         text.push('\n');
         text.push_str(&printable(&fault.to_string()));
     }
     if further > 0 {
-        text.push_str(&format!("\nFurther faults: {further}."));
+        text.push_str(&format!("\nFurther faults: {further}{or_more}."));
     }
     Refusal::new(INVALID_POLICY, text)
 }
@@ -153,5 +157,19 @@ mod tests {
         let text = refusal(LINES, faults).message;
         assert_eq!(text.lines().count(), 7);
         assert!(text.ends_with("Further faults: 2."), "{text}");
+        // The search ends at the 20th.
+        let text = refusal(LINES, (1..=MAX_FAULTS).map(fault).collect()).message;
+        assert!(text.ends_with("Further faults: 15 or more."), "{text}");
+    }
+
+    #[test]
+    fn a_fault_that_is_found_twice_is_kept_once() {
+        let document = Document::parse(LINES.to_owned()).unwrap();
+        let faults = FaultList::new(&document);
+        let path = [PathSegment::Key("on_http_request".into())];
+        for reason in ["a reason.", "a reason.", "another one."] {
+            faults.add(2201, &path, EntryPart::Value, reason);
+        }
+        assert_eq!(faults.count(), 2);
     }
 }

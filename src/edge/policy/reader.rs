@@ -298,9 +298,15 @@ impl<'a> ConfigReader<'a> {
         (!entries.is_empty()).then_some(entries)
     }
 
-    /// Adds a fault if the value of a key is an empty list. `needed` continues the path.
+    /// Adds a fault if the value of a key is an empty list or mapping. `needed` continues the
+    /// path.
     pub fn not_empty(&self, key: &str, needed: &str) {
-        if self.value(key).and_then(Value::as_sequence).is_some_and(Vec::is_empty) {
+        let is_empty = match self.value(key) {
+            Some(Value::Sequence(list)) => list.is_empty(),
+            Some(Value::Mapping(map)) => map.is_empty(),
+            _ => false,
+        };
+        if is_empty {
             self.fault(key, 2223, needed);
         }
     }
@@ -366,7 +372,11 @@ impl<'a> ConfigReader<'a> {
             return Vec::new();
         }
         let mut lines = Vec::new();
-        for (name, _) in map.entries() {
+        for (name, value) in map.entries() {
+            if value.is_null() {
+                map.fault(&name, 2204, "must be a text.");
+                continue;
+            }
             let (Some(lower), Some(text)) =
                 (map.header_name(&name, &map.at(&name)), map.text(&name))
             else {

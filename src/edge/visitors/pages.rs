@@ -225,6 +225,7 @@ fn reason(status: u16) -> &'static str {
         410 => "Gone",
         422 => "Unprocessable Content",
         451 => "Unavailable For Legal Reasons",
+        508 => "Loop Detected",
         _ => status::reason(status),
     }
 }
@@ -256,6 +257,7 @@ mod tests {
             (308, "HTTP/1.1 308 Permanent Redirect"),
             (410, "HTTP/1.1 410 Gone"),
             (404, "HTTP/1.1 404 Not Found"),
+            (508, "HTTP/1.1 508 Loop Detected"),
         ] {
             let (head, _) = parts(&ErrorPage::new(status, 0, ""), PageFormat::default());
             assert_eq!(head.lines().next(), Some(line));

@@ -41,8 +41,15 @@ pub(super) fn add(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
         return None;
     }
     let lines = config.header_lines("headers", MAX_HEADERS, |name| check(config.phase, name));
+    config.not_empty("headers", "must not be empty.");
+    let invalid_host = |(name, value): &(Arc<str>, InterpolatedText)| {
+        let host = value.fixed().filter(|_| &**name == "host");
+        host.is_some_and(|host| host_of(host.as_bytes()).is_none())
+    };
+    if config.phase == PolicyPhase::HttpRequest && lines.iter().any(invalid_host) {
+        config.fault("headers", 2211, "has a 'host' that is not a host with or without a port.");
+    }
     if lines.is_empty() {
-        config.fault("headers", 2223, "must not be empty.");
         return None;
     }
     Some(Arc::new(AddHeaders { lines }))
@@ -54,8 +61,8 @@ pub(super) fn remove(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>>
         return None;
     }
     let mut names = config.header_names("headers", MAX_HEADERS, |name| check(config.phase, name));
+    config.not_empty("headers", "must not be empty.");
     if names.is_empty() {
-        config.fault("headers", 2223, "must not be empty.");
         return None;
     }
     // A request without `Host` has no destination.

@@ -191,6 +191,13 @@ fn with_lines(lines: &str) -> String {
 
 /// Faults of actions in the request phase: action, configuration, code, and the rest of the path.
 const FAULTS: &[(&str, &str, u32, &str)] = &[
+    ("add-headers", r#"{"headers": {}}"#, 2223, ".headers"),
+    ("add-headers", r#"{"headers": {"connection": "x"}}"#, 2219, ".headers.connection"),
+    ("add-headers", r#"{"headers": {"x-a": null, "x-b": "b"}}"#, 2204, ".headers.x-a"),
+    ("add-headers", r#"{"headers": {"host": "a b"}}"#, 2211, ".headers"),
+    ("remove-headers", r#"{"headers": []}"#, 2223, ".headers"),
+    ("remove-headers", r#"{"headers": ["te"]}"#, 2219, ".headers[0]"),
+    ("custom-response", r#"{"body": {}}"#, 2204, ".body"),
     ("restrict-ips", r#"{}"#, 2234, ""),
     ("restrict-ips", r#"{"enforce": true}"#, 2234, ""),
     ("restrict-ips", r#"{"allow": ["10.0.0.0/33"]}"#, 2217, ".allow"),
