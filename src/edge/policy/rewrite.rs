@@ -48,14 +48,33 @@ pub fn replace_whole(url: &str, new: &str) -> Result<Option<ChangedUrl>, TooLong
     }
 }
 
-/// Completes a path with the scheme and the host of the URL. Several slashes are a path too:
-/// a path from a request must not become another host.
+/// Completes a path with the scheme and the host of the URL, and a scheme with a path with the
+/// host: `/.*` matches the host too, and `to` is then behind the scheme. Several slashes are a
+/// path too: a path from a request must not become another host.
 fn changed_url(old: &str, new: &str, matches: Vec<String>) -> Option<ChangedUrl> {
-    let new = match new.starts_with('/') {
-        true => escape(&format!("{}{new}", &old[..origin_len(old)])),
-        false => escape(new),
+    let origin = origin_len(old);
+    let new = match (new.starts_with('/'), path_without_host(new)) {
+        (true, _) => escape(&format!("{}{new}", &old[..origin])),
+        (false, Some((scheme, path))) => {
+            let host = old[..origin].split_once("://").map_or("", |(_, host)| host);
+            escape(&format!("{scheme}://{host}{path}"))
+        }
+        (false, None) => escape(new),
     };
     (new != escape(old)).then_some(ChangedUrl { url: new, matches })
+}
+
+/// Splits a URL without a host, `https:/path` or `https:///path`, into scheme and path.
+fn path_without_host(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let path = match rest.strip_prefix("//") {
+        Some(path) => path,
+        None => rest,
+    };
+    path.starts_with('/').then_some((scheme, path))
 }
 
 /// Returns the length of scheme, host and port.
@@ -115,6 +134,9 @@ mod tests {
         assert_eq!(to("^/products", "/shop"), None, "the path is not the start");
         assert_eq!(to("/products", "/products"), None, "the same URL");
         assert_eq!(to(".*", "/x").unwrap(), "https://a.example/x");
+        assert_eq!(to("/.*", "/x").unwrap(), "https://a.example/x", "the host matches too");
+        assert_eq!(to(r"a\.example/products/", "/p?id=").unwrap(), "https://a.example/p?id=12?x=1");
+        assert_eq!(to("/.*", "x").unwrap(), "https:x", "not a path");
         assert_eq!(change("http://a/b/b", "b", "c").unwrap(), "http://a/c/c");
     }
 

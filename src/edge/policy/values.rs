@@ -144,7 +144,7 @@ fn of_handshake(handshake: &TlsDetails, variable: Variable) -> Option<Value> {
     })
 }
 
-/// Returns a value of the certificate of a client. An attribute that is absent has no value.
+/// Returns a value of the certificate of a client. A text that is absent has no value.
 fn of_certificate(der: &[u8], variable: Variable) -> Option<Value> {
     let part = match variable {
         Variable::ClientSubjectCommonName => 0,
@@ -177,7 +177,9 @@ fn of_certificate(der: &[u8], variable: Variable) -> Option<Value> {
         Variable::ClientSanAddresses => {
             Some(Value::list(found.ips.iter().map(|ip| ip.to_string().into())))
         }
-        _ => named(found.subject.get(part)?),
+        Variable::ClientSubjectCommonName => named(found.subject.get(part)?),
+        // A subject may have several organizations and the like, but one is read.
+        _ => Some(Value::list(named(found.subject.get(part)?))),
     }
 }
 
@@ -400,26 +402,26 @@ enum BodyField {
     Location,
 }
 
-fn body_field<'a>(
-    field: &BodyField,
-    values: &dyn Fn(&'static str) -> Vec<&'a [u8]>,
-) -> Option<Value> {
-    let first = |name| values(name).first().map(|value| String::from_utf8_lossy(value));
-    Some(match field {
+/// Returns the value of a field. The text of a missing header is empty: a rule against all types
+/// but one applies to a request without a type.
+fn body_field<'a>(field: &BodyField, values: &dyn Fn(&'static str) -> Vec<&'a [u8]>) -> Value {
+    let first = |name| {
+        let values = values(name);
+        values.first().map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value))
+    };
+    match field {
         BodyField::ContentType => {
-            let raw = first("content-type")?;
+            let raw = first("content-type");
             raw.split(';').next().unwrap_or_default().trim().into()
         }
-        BodyField::ContentTypeRaw => first("content-type")?.into_owned().into(),
-        BodyField::ContentTypeParameters => type_parameters(&first("content-type")?),
-        BodyField::ContentLength => {
-            Value::Int(first("content-length").and_then(|n| n.parse().ok()).unwrap_or(0))
-        }
+        BodyField::ContentTypeRaw => first("content-type").into_owned().into(),
+        BodyField::ContentTypeParameters => type_parameters(&first("content-type")),
+        BodyField::ContentLength => Value::Int(first("content-length").parse().unwrap_or(0)),
         BodyField::ContentEncoding => {
             Value::list(values("content-encoding").into_iter().flat_map(members).map(text))
         }
-        BodyField::Location => first("location")?.into_owned().into(),
-    })
+        BodyField::Location => first("location").into_owned().into(),
+    }
 }
 
 fn of_request(request: &RequestInfo<'_>, variable: Variable) -> Option<Value> {
@@ -435,13 +437,15 @@ fn of_request(request: &RequestInfo<'_>, variable: Variable) -> Option<Value> {
         Variable::ReqHost => return Some(host(request.authority).into()),
         Variable::ReqMethod => return Some(text(request.method)),
         Variable::ReqTrailers => return Some(empty()),
-        Variable::ReqUserAgent => return Some(text(request.fields.first("user-agent")?)),
+        Variable::ReqUserAgent => {
+            return Some(text(request.fields.first("user-agent").unwrap_or_default()));
+        }
         Variable::ReqVersion => {
             return Some(if request.is_http10 { "HTTP/1.0" } else { "HTTP/1.1" }.into());
         }
         other => return RequestUrl::of(request).value(other, request.tls),
     };
-    body_field(&field, &|name| request.fields.values(name).collect())
+    Some(body_field(&field, &|name| request.fields.values(name).collect()))
 }
 
 fn of_response(head: &ResponseHead<'_>, variable: Variable) -> Option<Value> {
@@ -458,5 +462,5 @@ fn of_response(head: &ResponseHead<'_>, variable: Variable) -> Option<Value> {
         Variable::ResTrailers => return Some(empty()),
         _ => return None,
     };
-    body_field(&field, &|name| head.values(name).collect())
+    Some(body_field(&field, &|name| head.values(name).collect()))
 }

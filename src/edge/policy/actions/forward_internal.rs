@@ -21,7 +21,9 @@ struct ForwardInternal {
 }
 
 pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
-    config.known_keys(&["url", "on_error"]);
+    config.known_keys(&["url", "on_error", "binding"]);
+    // Older policies name the binding of the target, which is the only one possible.
+    config.choice("binding", &["internal"]);
     let protocol = config.environment.protocol;
     if config.phase == PolicyPhase::TcpConnect && protocol == Protocol::Http {
         let reason = "must be in on_http_request for an HTTP endpoint.";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::SupportedProtocolVersion;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
+use serde_yaml::Value;
 
 use crate::edge::actions::action::ActionError;
 use crate::edge::actions::tls::{self, TlsOptions};
@@ -102,7 +103,12 @@ fn client_cas(config: &ConfigReader<'_>) -> Option<Option<Arc<dyn ClientCertVeri
     const VERIFY: &str = "require-and-verify";
     let strategy = config.choice(STRATEGY, &[VERIFY, "require-any", "request"]);
     let mut pem = String::new();
-    for text in config.templates(AUTHORITIES, MAX_AUTHORITIES) {
+    // One certificate need not be in a list.
+    let texts = match config.value(AUTHORITIES) {
+        Some(Value::String(_)) => vec![config.template(AUTHORITIES)?],
+        _ => config.templates(AUTHORITIES, MAX_AUTHORITIES),
+    };
+    for text in texts {
         let Some(text) = text.fixed() else {
             let reason = "must not have expressions: TLS begins before a request.";
             config.fault(AUTHORITIES, 2224, reason);
