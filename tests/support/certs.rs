@@ -57,8 +57,13 @@ impl Authority {
 
     /// Returns a certificate for these names and its key, both PEM.
     pub fn pair(&self, names: &[&str]) -> (String, String) {
+        self.pair_of(params(names))
+    }
+
+    /// Returns a certificate with these parameters and its key, both PEM.
+    pub fn pair_of(&self, params: CertificateParams) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let certificate = params(names).signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
     }
 

@@ -81,6 +81,11 @@ impl Edge {
         &mut self.process
     }
 
+    /// Returns the process, for its output.
+    pub fn output(&self) -> &Process {
+        &self.process
+    }
+
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
