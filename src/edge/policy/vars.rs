@@ -1,10 +1,23 @@
 //! Variables of one phase: those of `set-vars`, and the results of actions. A phase begins
 //! without any.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Most bytes of all variables of one phase, as JSON.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// Actions whose result has the members of `error` also after a success: policies log them.
+const WITH_ERROR: [&str; 9] = [
+    "forward_internal",
+    "jwt_validation",
+    "oauth",
+    "oidc",
+    "rate_limit",
+    "redirect",
+    "restrict_ips",
+    "url_rewrite",
+    "verify_webhook",
+];
 
 /// Variables of one phase.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +53,12 @@ impl PolicyVars {
 
     /// Sets the result of an action, as an object with its fields. `action` has underscores:
     /// `rate_limit`. A result without room is left out, and [`PolicyVars::is_incomplete`].
-    pub fn set_result(&mut self, action: &str, value: Value) {
+    pub fn set_result(&mut self, action: &str, mut value: Value) {
+        if WITH_ERROR.contains(&action)
+            && let Some(fields) = value.as_object_mut()
+        {
+            fields.entry("error").or_insert_with(|| json!({ "code": "", "message": "" }));
+        }
         match self.charge(action, &value) {
             Ok(()) => {
                 self.results.insert(action.to_owned(), value);
@@ -79,7 +97,6 @@ fn size(value: &Value) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn variables_are_bounded() {
@@ -91,5 +108,14 @@ mod tests {
         assert!(vars.is_incomplete());
         vars.set_result("log", json!({"metadata": {}}));
         assert_eq!(vars.results()["log"], json!({"metadata": {}}));
+    }
+
+    #[test]
+    fn a_result_without_an_error_has_an_empty_one() {
+        let mut vars = PolicyVars::default();
+        vars.set_result("rate_limit", json!({"limited": false}));
+        assert_eq!(vars.results()["rate_limit"]["error"], json!({"code": "", "message": ""}));
+        vars.set_result("rate_limit", json!({"error": {"code": "1"}}));
+        assert_eq!(vars.results()["rate_limit"]["error"], json!({"code": "1"}));
     }
 }
