@@ -24,17 +24,12 @@ const MANAGERS: &[(&[&str], &str)] = &[
     (&["rpm", "-qf"], "dnf upgrade"),
 ];
 
-/// Files that exist in containers.
-const CONTAINER_FILES: &[&str] = &["/.dockerenv", "/run/.containerenv"];
-
-/// The first program of a machine or a container.
+/// The first program of a machine or a container. No machine starts the agent as its first one.
 const FIRST_PROGRAM: &str = "/proc/1/exe";
 
 /// Checks that nothing else updates the program. The error has the command to use.
 pub fn check(program: &Path) -> Result<(), String> {
-    if CONTAINER_FILES.iter().any(|path| Path::new(path).exists())
-        && fs::read_link(FIRST_PROGRAM).is_ok_and(|first| first == program)
-    {
+    if fs::read_link(FIRST_PROGRAM).is_ok_and(|first| first == program) {
         return Err("this container runs the program: update its image".to_owned());
     }
     if Path::new("/usr") == program.ancestors().nth(2).unwrap_or(program)
