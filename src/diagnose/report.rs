@@ -109,7 +109,11 @@ fn system(json: &mut IndentedJson, diagnosis: &Diagnosis<'_>) {
 /// the authtoken are only present or absent.
 fn config(json: &mut IndentedJson, config: &Agent) {
     json.open("config", '{');
-    json.plain("version", &config.version);
+    match config.version.as_str() {
+        // Without a file.
+        "" => json.null("version"),
+        version => json.plain("version", &version),
+    }
     json.plain("authtoken", &!config.authtoken.is_empty());
     json.open("connect_url", '[');
     json.text("", &config.connect_url);

@@ -539,6 +539,17 @@ fn the_report_is_json_without_secrets_for_its_user_only() {
         "Error establishing ngrok connection: No tunnel servers were reachable via TCP."
     );
 
+    // Without a configuration file.
+    let output = Command::new(env!("CARGO_BIN_EXE_culvert"))
+        .args(["diagnose", "-w", "-", "--connect-url", &edge.addr.to_string(), "--connect-cas"])
+        .arg(&edge.ca)
+        .env("HOME", "/nonexistent")
+        .env_remove("XDG_CONFIG_HOME")
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).expect("only JSON");
+    assert_eq!((&report["config"]["version"], &report["result"]), (&json!(null), &json!("ok")));
+
     let mut process =
         edge.diagnosis(&edge.addr.to_string(), "").arg("-w").arg("/nonexistent/x").spawn();
     assert_eq!(process.wait_exit(), Some(1));
