@@ -101,6 +101,10 @@ impl Request {
 
 pub(super) fn install(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let system = System::of(typed)?;
+    let now = typed.switch("now") == Some(true);
+    if now && system.image {
+        return Err(CommandError::usage("--now starts nothing in an image; give --now or --root"));
+    }
     system.needs_root(typed)?;
     let (name, configs) = (name(typed)?, configs(typed, &system)?);
     if !is_valid(&configs, &system, None)? {
@@ -136,7 +140,7 @@ pub(super) fn install(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let installed = install::install(&system.root, &plan, force).map_err(failed)?;
     if !system.image {
         manager::reload(init).map_err(failed)?;
-        if typed.switch("now") == Some(true) {
+        if now {
             let action = match installed {
                 Installed::Replaced => Action::Restart,
                 _ => Action::Start,
@@ -230,8 +234,18 @@ pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, Comma
 }
 
 /// Prints the state of the service, and of the session. The exit code is that of LSB for the
-/// service.
+/// service, also if its state cannot be found out.
 pub(super) fn state(typed: &ParsedCommand) -> Result<u8, CommandError> {
+    match known_state(typed) {
+        Err(error @ CommandError::Failed(_)) => {
+            error.report();
+            Ok(manager::UNKNOWN)
+        }
+        other => other,
+    }
+}
+
+fn known_state(typed: &ParsedCommand) -> Result<u8, CommandError> {
     let Request { system, name, init, plan } = Request::of(typed, false)?;
     let Some(found) = InstalledService::find(&system, &plan, init, &name) else {
         print(&format!("service    {name} ({}) is not installed\n", init.name()))?;

@@ -15,7 +15,7 @@ pub const RUNNING: u8 = 0;
 pub const DEAD: u8 = 1;
 /// The service is stopped.
 pub const STOPPED: u8 = 3;
-/// The service is not installed.
+/// The service is not installed, or its state is not known.
 pub const UNKNOWN: u8 = 4;
 
 /// Time after which runit detects a new link, in attempts of [`RUNIT_INTERVAL`].

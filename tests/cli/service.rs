@@ -209,6 +209,7 @@ fn arguments_that_do_not_fit_are_refused() {
         (&["--config", "culvert.yml"], 1, "is not absolute"),
         (&["--config", "/etc/a b.yml"], 1, "which an init script cannot hold"),
         (&["--config", "/etc/missing.yml"], 1, "does not exist"),
+        (&["--now"], 2, "--now starts nothing in an image"),
         (&[], 1, "the init system is not known"),
     ] {
         let init = ["--init", "systemd"];
@@ -227,6 +228,18 @@ fn arguments_that_do_not_fit_are_refused() {
     fs::remove_file(image.at("usr/bin/culvert")).unwrap();
     let (code, text) = image.run("install", &["--init", "systemd"]);
     assert_eq!((code, text.contains("the program is missing in the image")), (1, true), "{text}");
+}
+
+#[test]
+fn a_state_that_cannot_be_found_out_is_unknown() {
+    // In a container the init system cannot be detected. Elsewhere the service is not installed.
+    let home = Home::new();
+    let mut program = home.command(CULVERT);
+    let output = program.args(["service", "status", "--name", "absent"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let mut program = home.command(CULVERT);
+    let output = program.args(["service", "status", "--name", "a/b"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
 #[test]
