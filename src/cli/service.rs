@@ -28,16 +28,21 @@ const DEFAULT_CONFIG: &str = "/etc/culvert/culvert.yml";
 const CHECK: [&str; 2] = ["service", "check"];
 
 /// The system to change.
-struct System {
+pub(super) struct System {
     root: PathBuf,
     /// It is an image. Nothing of this machine is checked, and no program is called.
     image: bool,
 }
 
 impl System {
+    /// Returns this machine.
+    pub fn here() -> System {
+        System { root: "/".into(), image: false }
+    }
+
     fn of(typed: &ParsedCommand) -> Result<System, CommandError> {
         let Some(root) = typed.text("root") else {
-            return Ok(System { root: "/".into(), image: false });
+            return Ok(System::here());
         };
         match fs::canonicalize(root) {
             Ok(root) if root.is_dir() => Ok(System { root, image: true }),
@@ -72,7 +77,7 @@ impl System {
 }
 
 /// A service of a system, for the commands that need an installed one.
-struct Request {
+pub(super) struct Request {
     system: System,
     name: String,
     init: InitSystem,
@@ -86,6 +91,10 @@ impl Request {
             system.needs_root(typed)?;
         }
         let (name, init) = (name(typed)?, system.init(typed)?);
+        Ok(Request::new(system, init, name))
+    }
+
+    pub fn new(system: System, init: InitSystem, name: String) -> Request {
         let service = Service {
             init,
             name: name.clone(),
@@ -95,7 +104,12 @@ impl Request {
         };
         // For its paths.
         let plan = plan::plan(&service, &system.root);
-        Ok(Request { system, name, init, plan })
+        Request { system, name, init, plan }
+    }
+
+    /// Returns the service, if it is installed.
+    pub fn installed(&self) -> Option<InstalledService> {
+        InstalledService::find(&self.system, &self.plan, self.init, &self.name)
     }
 }
 
@@ -216,8 +230,9 @@ pub(super) fn uninstall(typed: &ParsedCommand) -> Result<u8, CommandError> {
 
 /// Runs `start`, `stop` and `restart`.
 pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, CommandError> {
-    let Request { system, name, init, plan } = Request::of(typed, true)?;
-    let Some(found) = InstalledService::find(&system, &plan, init, &name) else {
+    let request = Request::of(typed, true)?;
+    let Request { system, name, init, .. } = &request;
+    let Some(found) = request.installed() else {
         return Err(CommandError::failed(format!(
             "the service {name} ({}) is not installed; use \"{} service install\"",
             init.name(),
@@ -226,10 +241,10 @@ pub(super) fn control(typed: &ParsedCommand, action: Action) -> Result<u8, Comma
     };
     // A restart with an invalid configuration would end a running agent. The configuration of a
     // package is not checked: OpenWrt has a part of it in UCI.
-    if action == Action::Restart && found.ours && !is_valid(&found.configs, &system, None)? {
+    if action == Action::Restart && found.ours && !is_valid(&found.configs, system, None)? {
         return Ok(FAILED);
     }
-    manager::act(init, &name, action).map_err(CommandError::failed)?;
+    manager::act(*init, name, action).map_err(CommandError::failed)?;
     Ok(FINE)
 }
 
@@ -246,28 +261,26 @@ pub(super) fn state(typed: &ParsedCommand) -> Result<u8, CommandError> {
 }
 
 fn known_state(typed: &ParsedCommand) -> Result<u8, CommandError> {
-    let Request { system, name, init, plan } = Request::of(typed, false)?;
-    let Some(found) = InstalledService::find(&system, &plan, init, &name) else {
+    let request = Request::of(typed, false)?;
+    let Request { name, init, .. } = &request;
+    let Some(found) = request.installed() else {
         print(&format!("service    {name} ({}) is not installed\n", init.name()))?;
         return Ok(manager::UNKNOWN);
     };
-    let (code, word) = manager::state(init, &name).map_err(CommandError::failed)?;
+    let (code, word) = manager::state(*init, name).map_err(CommandError::failed)?;
     let mut text = format!("service    {name} ({}): {word}\n", init.name());
     if code == manager::RUNNING {
-        // Only its owner may be able to read the file.
-        let address =
-            file::load_files(&found.configs).map_or(WebAddr::Usual, |loaded| loaded.agent.web_addr);
-        text += &status::text_at(&address);
+        text += &status::text_at(&found.web_addr());
     }
     print(&text)?;
     Ok(code)
 }
 
 /// A service of this machine.
-struct InstalledService {
-    configs: Vec<PathBuf>,
+pub(super) struct InstalledService {
+    pub configs: Vec<PathBuf>,
     /// This command has installed it. Otherwise it is that of a package.
-    ours: bool,
+    pub ours: bool,
 }
 
 impl InstalledService {
@@ -281,6 +294,12 @@ impl InstalledService {
             Ok(None) if machine::check_package(root, init, name).is_ok() => None,
             _ => Some(InstalledService { configs: vec![DEFAULT_CONFIG.into()], ours: false }),
         }
+    }
+
+    /// Returns the address of its local API.
+    pub fn web_addr(&self) -> WebAddr {
+        // Only its owner may be able to read the file.
+        file::load_files(&self.configs).map_or(WebAddr::Usual, |loaded| loaded.agent.web_addr)
     }
 }
 
@@ -325,10 +344,20 @@ fn is_valid(
     system: &System,
     user: Option<&str>,
 ) -> Result<bool, CommandError> {
-    let failed = |e: std::io::Error| {
-        CommandError::failed(format!("this program cannot be run to check the configuration: {e}"))
-    };
-    let program = env::current_exe().map_err(failed)?;
+    is_valid_for(&env::current_exe().map_err(not_run)?, configs, system, user)
+}
+
+fn not_run(error: std::io::Error) -> CommandError {
+    CommandError::failed(format!("the program cannot be run to check the configuration: {error}"))
+}
+
+/// Returns whether this program can start with the configuration. The reason was reported.
+pub(super) fn is_valid_for(
+    program: &Path,
+    configs: &[PathBuf],
+    system: &System,
+    user: Option<&str>,
+) -> Result<bool, CommandError> {
     let configs: Vec<PathBuf> = configs.iter().map(|config| system.at(config)).collect();
     let mut words = vec![program.as_os_str()];
     words.extend(CHECK.map(OsStr::new));
@@ -347,7 +376,7 @@ fn is_valid(
         ..ChildProgram::new(&words, ChildOutput::Inherited)
     };
     let ended = check.start().and_then(|mut child| child.wait());
-    Ok(ended.map_err(failed)?.success())
+    Ok(ended.map_err(not_run)?.success())
 }
 
 fn name(typed: &ParsedCommand) -> Result<String, CommandError> {

@@ -52,7 +52,8 @@ pub(super) fn text_at(address: &WebAddr) -> String {
     }
 }
 
-fn find_at(address: &WebAddr) -> Result<RunningAgent, String> {
+/// Returns the agent at this address.
+pub(super) fn find_at(address: &WebAddr) -> Result<RunningAgent, String> {
     match address {
         WebAddr::Off => Err(API_IS_OFF.to_owned()),
         WebAddr::At(text) => match listen_addresses(text) {
@@ -79,9 +80,10 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 /// The answers of a running agent.
-struct RunningAgent {
+pub(super) struct RunningAgent {
     address: SocketAddr,
-    status: Value,
+    /// The object of `/api/status`.
+    pub status: Value,
     tunnels: Value,
 }
 

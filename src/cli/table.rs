@@ -802,7 +802,7 @@ pub(super) static FLAGS: &[FlagSpec] = &[
     flag("check", Switch, UPDATE, "only check, and change nothing"),
     flag("yes", Switch, UPDATE, "do not ask on a terminal"),
     flag("rollback", Switch, UPDATE, "put the program before the last update back"),
-    flag("restart", Switch, UPDATE, "restart the service afterwards"),
+    flag("restart", Switch, UPDATE, "restart its running services"),
     flag("json", Switch, STATUS, "print one JSON object"),
     flag("dry-run", Switch, UPGRADE, "show what would change, and change nothing"),
     flag("relocate", Switch, UPGRADE, "also move the file to the default path"),

@@ -21,7 +21,7 @@ const TEMPORARY: [&str; 6] = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/var/run"
 const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/bin", "usr/local/bin", "usr/sbin", "bin"];
 
 /// Directories with units of packages.
-const PACKAGE_UNITS: [&str; 3] =
+pub(super) const PACKAGE_UNITS: [&str; 3] =
     ["usr/lib/systemd/system", "lib/systemd/system", "usr/local/lib/systemd/system"];
 
 /// Creates a user: by useradd, by OpenWrt's functions, or by BusyBox's adduser.

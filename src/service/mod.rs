@@ -6,6 +6,7 @@
 //! configuration is an argument.
 
 pub mod detect;
+pub mod find;
 pub mod install;
 pub mod machine;
 pub mod manager;

@@ -284,13 +284,29 @@ impl<'a> Updater<'a> {
     }
 }
 
-/// Puts the program back that the last update replaced. Returns its version and the path.
-pub fn roll_back() -> Result<(String, String), String> {
+/// Puts the program back that the last update replaced. Returns its version and the path. A
+/// manifest that is `bad` is not installed again.
+pub fn roll_back(is_bad: bool) -> Result<(String, String), String> {
     let program = Program::find().map_err(|e| format!("cannot find the program: {e}"))?;
     let lock = program.lock()?;
-    let record = program.roll_back(&lock)?;
+    let record = program.roll_back(&lock, is_bad)?;
     let version = if record.to.is_empty() { "an older version" } else { &record.to };
     Ok((version.to_owned(), program.path().display().to_string()))
+}
+
+/// Returns the version that the record has for the program.
+pub fn recorded_version() -> String {
+    Program::find().map(|program| program.record().to).unwrap_or_default()
+}
+
+/// Ends the trial of the new program, for an agent that may not write the record.
+pub fn confirm() -> Result<(), String> {
+    let program = Program::find().map_err(|e| format!("cannot find the program: {e}"))?;
+    let record = program.record();
+    if record.starts.is_none() {
+        return Ok(());
+    }
+    program.write_record(&program.lock()?, &UpdateRecord { starts: None, ..record })
 }
 
 fn own_version() -> Result<Version, String> {

@@ -159,13 +159,14 @@ impl Program {
         lock.dir.sync_all().map_err(|e| named("write", self.dir(), &e).to_string())
     }
 
-    /// Puts the old program back. Returns the record of it.
-    pub fn roll_back(&self, lock: &ProgramLock) -> Result<UpdateRecord, String> {
+    /// Puts the old program back. Returns the record of it. A manifest that is `bad` is not
+    /// installed again.
+    pub fn roll_back(&self, lock: &ProgramLock, is_bad: bool) -> Result<UpdateRecord, String> {
         let old = self.beside(".old");
         if !old.is_file() {
             return Err(format!("no older program is kept: {} is missing", old.display()));
         }
-        let record = self.record().rolled_back();
+        let record = self.record().rolled_back(is_bad);
         self.write_record(lock, &record)?;
         fs::rename(&old, &self.path).map_err(|e| self.unwritable(&e))?;
         lock.dir.sync_all().map_err(|e| named("write", self.dir(), &e).to_string())?;

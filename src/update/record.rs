@@ -89,9 +89,9 @@ impl UpdateRecord {
     }
 
     /// Returns the record after the program was replaced by the old one.
-    pub fn rolled_back(self) -> UpdateRecord {
+    pub fn rolled_back(self, is_bad: bool) -> UpdateRecord {
         UpdateRecord {
-            bad: Some(self.serial),
+            bad: if is_bad { Some(self.serial) } else { self.bad },
             starts: None,
             to: self.from.clone(),
             from: self.to,
@@ -139,9 +139,10 @@ mod tests {
             assert_eq!(now.starts, Some(n));
         }
         assert_eq!(now.clone().start(&new), StartCheck::RollBack);
-        let back = now.rolled_back();
+        let back = now.clone().rolled_back(true);
         assert_eq!((back.bad, back.starts, back.to.as_str()), (Some(7), None, "0.1.0"));
         assert_eq!(back.start(&new), StartCheck::Confirmed);
+        assert_eq!(now.rolled_back(false).bad, Some(6));
         assert_eq!(record(None).start(&new), StartCheck::Confirmed);
     }
 }

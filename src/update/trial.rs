@@ -70,7 +70,7 @@ impl StartedProgram {
 
 fn put_back(program: Program) -> Result<ReplacedProgram, String> {
     let lock = program.lock()?;
-    let record = program.roll_back(&lock)?;
+    let record = program.roll_back(&lock, true)?;
     Ok(ReplacedProgram { program, failed: record.from, version: record.to })
 }
 

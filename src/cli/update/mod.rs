@@ -1,6 +1,8 @@
 //! `update`: checks the feed, asks on a terminal, and replaces the program. Also the count of
 //! the starts of a new program. The steps are in [`crate::update`].
 
+mod restart;
+
 use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 
@@ -11,8 +13,6 @@ use crate::config::{UPDATE_CHANNELS, file};
 use crate::event;
 use crate::logging::{self, Destination, Format, Level, line};
 use crate::net::Dialer;
-use crate::service::manager::{self, Action};
-use crate::service::{detect, machine};
 use crate::update::{self, Feed, NO_FEED, Offer, StartedProgram, Trial, Updater, VERSION, Wanted};
 
 pub(super) fn run(typed: &ParsedCommand) -> Result<u8, CommandError> {
@@ -21,9 +21,12 @@ pub(super) fn run(typed: &ParsedCommand) -> Result<u8, CommandError> {
         if given("check") {
             return Err(CommandError::usage("give --check or --rollback, not both"));
         }
-        let (version, path) = update::roll_back().map_err(CommandError::failed)?;
+        let (version, path) = update::roll_back(true).map_err(CommandError::failed)?;
         print(&line(&format_args!("Restored {version}: {path}")))?;
-        return restarted(given("restart"));
+        return match given("restart") {
+            true => restart::restart(Path::new(&path)),
+            false => not_restarted(),
+        };
     }
     let loaded =
         file::load(&typed.list("config")).map_err(|e| CommandError::failed(e.to_string()))?;
@@ -54,18 +57,16 @@ pub(super) fn run(typed: &ParsedCommand) -> Result<u8, CommandError> {
     }
     let path = updater.install(&release, prepared).map_err(CommandError::failed)?;
     print(&line(&format_args!("Updated to {version}: {path}")))?;
-    restarted(given("restart"))
+    if !given("restart") {
+        return not_restarted();
+    }
+    let has_network = || updater.check(&any).is_ok();
+    restart::restart_on_trial(Path::new(&path), &version.to_string(), &has_network)
 }
 
-/// Restarts the service, or prints that a restart is needed.
-fn restarted(wanted: bool) -> Result<u8, CommandError> {
-    if !wanted {
-        return print("A running agent uses it after a restart; --restart restarts the service\n");
-    }
-    let restarted = detect::running(Path::new("/"))
-        .and_then(|init| manager::act(init, machine::DEFAULT_USER, Action::Restart));
-    restarted.map_err(|e| CommandError::failed(format!("{e}; restart the agent by hand")))?;
-    print("The service was restarted\n")
+/// Prints that a restart is needed.
+fn not_restarted() -> Result<u8, CommandError> {
+    print("A running agent uses it after a restart; --restart restarts the service\n")
 }
 
 /// Asks the user on the terminal.

@@ -19,7 +19,7 @@ prepare() {
 	sed -i '/^culvert:/d' "$root/etc/passwd" "$root/etc/group" "$root/etc/shadow"
 	rm -f "$root/usr/sbin/policy-rc.d" "$root/.dockerenv"
 	mkdir -p "$root/test" "$root/srv/www" "$root/root"
-	cp "$work"/files/* "$root/test/"
+	cp -R "$work"/files/* "$root/test/"
 	echo '<h1>through the tunnel</h1>' >"$root/srv/www/index.html"
 	printf '127.0.0.1 localhost router.localhost more.localhost\n' >"$root/etc/hosts"
 	: >"$root/etc/resolv.conf"
@@ -96,7 +96,7 @@ skip() {
 }
 [ "$(id -u)" = 0 ] || skip "this needs root"
 command -v dpkg >/dev/null 2>&1 || skip "this is no Debian"
-sh tests/prepare.sh busybox unshare pivot_root /lib/systemd/systemd adduser wget
+sh tests/prepare.sh busybox signify-openbsd unshare pivot_root /lib/systemd/systemd adduser wget
 arch=$(dpkg --print-architecture)
 triple=$(awk -F '\t' -v arch="$arch" '$7 == arch { print $1 }' cross/targets.tsv)
 [ -n "$triple" ] || skip "no package is made for $arch"
@@ -125,6 +125,8 @@ mkdir "$work/ram/files"
 CARGO_TARGET_DIR=$work/ram PROGRAM=$target/debug/culvert sh cross/dist.sh "$triple" >/dev/null
 cp "$work"/ram/dist/*.deb "$work/ram/files/culvert.deb"
 cp "$target/debug/culvert" "$target/debug/culvert-edge" "$(command -v busybox)" cross/init/culvert.openrc "$work/ram/files/"
+. tests/system/init/feed.sh
+make_feed "$target/debug/culvert" "$work/ram/files/feed"
 if [ "$manager" = openrc ]; then
 	# Unpacked into the copy: an installation would be on this machine.
 	kept=$target/openrc
@@ -345,6 +347,47 @@ check "status" code_is 4 culvert status
 inside "$files >/test/after"
 check "nothing is left" inside 'diff /test/before /test/after'
 check "no link is left" no_link
+
+echo "culvert update --restart under $manager:"
+updated() {
+	inside "/usr/local/bin/culvert update $*"
+}
+printed() {
+	grep -qF -- "$1" "$work/code" || {
+		cat "$work/code"
+		return 1
+	}
+}
+inside "sed -i '$(add_feed)' /etc/culvert/culvert.yml && (exec /test/busybox httpd -p 127.0.0.1:8099 -h /test/feed)"
+check "install with another name" culvert "$install --name home"
+check "start" culvert start --name home
+check "the endpoint answers" until_ok served router
+before=$(agent_pid)
+check "update" code_is 0 updated --yes --restart
+check "the service is restarted" printed "Restarted service home"
+check "and online" printed "Service home is online with $newer"
+check "it is another process" test "$(agent_pid)" != "$before"
+check "the program is confirmed" inside '! grep starts /usr/local/bin/.culvert.update'
+before=$(agent_pid)
+check "go back" code_is 0 updated --rollback --restart
+check "it is the old version" printed "Restored $older"
+check "it is restarted" until_ok respawned "$before"
+check "the program is the old one" inside 'cmp /test/culvert /usr/local/bin/culvert'
+if [ "$manager" = systemd ]; then
+	# It accepts the configuration and does not start.
+	feed=$work/feed
+	mkdir -p "$feed/stable"
+	# shellcheck disable=SC2016 # that shell's own
+	printf '#!/bin/sh\n[ "$1" != start ] || exit 1\necho culvert version %s\n' "$newer" >"$feed/stable/new"
+	publish 2 "$newer"
+	tar -C "$feed" -c . | inside 'tar -C /test/feed -x'
+	check "a version that never has a session" code_is 1 updated --yes --restart
+	check "is replaced by the old one" printed "$older was restored"
+	check "the endpoint answers" until_ok served router
+	check "the program is the old one" inside 'cmp /test/culvert /usr/local/bin/culvert'
+	check "it is not installed again" code_is 0 updated --check
+fi
+check "uninstall" culvert uninstall --name home
 
 # A unit as ngrok's agent writes it, with the path of the program changed.
 if [ "$manager" = systemd ]; then

@@ -13,7 +13,7 @@ PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
 emulator=${EMULATOR:-}
 emulator=${emulator%% *}
 [ "${1:-}" = inside ] ||
-	apart "init scripts" "busybox runsv $emulator" tests/system/init/run.sh
+	apart "init scripts" "busybox runsv signify-openbsd $emulator" tests/system/init/run.sh
 
 # --- inside: pid 1 of a pid namespace, a network without a way out ------------
 work=$2
@@ -321,6 +321,7 @@ script=$1
 case $2 in
 start) start_service ;;
 reload) reload_service ;;
+restart) service_stopped && start_service ;;
 stop) service_stopped ;;
 running) [ -e /tmp/procd.command ] ;;
 esac

@@ -149,4 +149,109 @@ if command -v runsvdir >/dev/null 2>&1; then
 else
 	skipped "culvert service: runit" "runsvdir is not installed"
 fi
+if [ -n "${AGENT:-}" ]; then
+	: # A feed for another target is not made here.
+elif command -v signify-openbsd >/dev/null 2>&1; then
+	. tests/system/init/feed.sh
+	# Output and exit code are checked.
+	updated() {
+		code_is 0 in_root "culvert update $*"
+	}
+	printed() {
+		grep -qF -- "$1" "$work/code" || {
+			cat "$work/code"
+			return 1
+		}
+	}
+	pid_of() { # service
+		cat "$root/run/$1.agent.pid" 2>/dev/null || echo 0
+	}
+	replaced() { # from pid
+		[ "$(pid_of home)" != "$1" ] && served
+	}
+	make_feed "$agent" "$root/srv/feed"
+	cp "$root/usr/bin/culvert" "$work/culvert"
+	cp "$root$config" "$work/config"
+	# It would be a service too.
+	mv "$root/etc/init.d/culvert.procd" "$work/"
+	sed -i "$(add_feed)" "$root$config"
+	in_root 'httpd -p 127.0.0.1:8099 -h /srv/feed'
+	# Process 1 is this shell.
+	echo init >/proc/1/comm
+	echo "culvert update --restart, with BusyBox:"
+	check "install a service with another name" service "install --config $config --name home --user root --now"
+	# With a configuration of its own.
+	cp -p "$root$config" "$root/etc/culvert/other.yml"
+	check "and one that stays stopped" service "install --config /etc/culvert/other.yml --name other"
+	check "the endpoint answers" until_ok served
+	before=$(pid_of home)
+	check "update" updated --yes --restart
+	check "it is restarted" printed "Restarted service home"
+	check "and online" printed "Service home is online with $newer"
+	check "it is another process" test "$(pid_of home)" != "$before"
+	check "the other service is not started" test "$(pid_of other)" = 0
+	check "the program is confirmed" sh -c "! grep -q starts '$root/usr/bin/.culvert.update'"
+	before=$(pid_of home)
+	check "go back" updated --rollback --restart
+	check "it is the old version" printed "Restored $older"
+	check "it is restarted" until_ok replaced "$before"
+	check "the program is the old one" cmp "$root/usr/bin/culvert" "$work/culvert"
+	check "no update" updated --yes --restart
+	check "this one failed before" printed "was replaced by $older here"
+	# The new version does not accept the configuration.
+	# shellcheck disable=SC2016 # that shell's own
+	printf '#!/bin/sh\n[ "$1" = version ] || exit 1\necho culvert version %s\n' "$newer" >"$root/srv/feed/stable/new"
+	publish 2 "$newer"
+	before=$(pid_of home)
+	check "a version that does not accept the configuration" code_is 1 in_root 'culvert update --yes --restart'
+	check "is replaced by the old one" printed "$older was restored"
+	check "the program is the old one" cmp "$root/usr/bin/culvert" "$work/culvert"
+	check "the service was not restarted" test "$(pid_of home)" = "$before"
+	check "it can be installed later" code_is 11 in_root 'culvert update --check'
+	service "uninstall --name other" >/dev/null
+	check "stop" service stop --name home
+	make_feed "$agent" "$root/srv/feed"
+	publish 3 "$newer"
+	check "update while no service runs" updated --yes --restart
+	check "nothing is started" test "$(agents)" = 0
+	check "that is printed" printed "No service of the program is running"
+	check "uninstall" service "uninstall --name home"
+	cp "$work/culvert" "$root/usr/bin/culvert"
+	check "without a service" code_is 1 in_root 'culvert update --rollback --restart'
+	check "the remedy is named" printed "restart the agent by hand"
+
+	echo "culvert update --restart, beside a stand-in for procd:"
+	: >"$root/etc/openwrt_release"
+	check "install" service "install --config $config --name home --now"
+	rm -f "$root/tmp/procd.command" "$root"/usr/bin/.culvert.*
+	: >"$root/tmp/procd.command"
+	check "update" updated --yes --restart
+	check "it is restarted" printed "Restarted service home"
+	check "by its script" grep -q "^/usr/bin/culvert start --all --config $config " "$root/tmp/procd.command"
+	check "uninstall" service "uninstall --name home"
+	rm -f "$root/etc/openwrt_release" "$root"/usr/bin/.culvert.* "$root/tmp/procd.command"
+	cp "$work/culvert" "$root/usr/bin/culvert"
+
+	if command -v runsvdir >/dev/null 2>&1; then
+		echo "culvert update --restart, with runit:"
+		mkdir -p "$root/run/runit"
+		check "install" service "install --config $config --name home --user root"
+		sed -i 's/sleep 10/sleep 1/' "$root/etc/sv/home/finish"
+		check "the endpoint answers" until_ok served
+		before=$(cat "$root/etc/sv/home/supervise/pid")
+		check "update" updated --yes --restart
+		check "it is restarted" printed "Restarted service home"
+		check "and online" printed "Service home is online with $newer"
+		check "it is another process" test "$(cat "$root/etc/sv/home/supervise/pid")" != "$before"
+		check "uninstall" service "uninstall --name home"
+		rm -rf "$root/run/runit" "$root"/usr/bin/.culvert.*
+		cp "$work/culvert" "$root/usr/bin/culvert"
+	fi
+	echo sh >/proc/1/comm
+	mv "$work/culvert.procd" "$root/etc/init.d/"
+	cp "$work/config" "$root$config"
+	chown 555:555 "$root$config"
+else
+	skipped "culvert update --restart" "signify-openbsd is not installed"
+fi
 cp cross/init/culvert.init "$root/etc/init.d/culvert"
