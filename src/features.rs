@@ -36,6 +36,9 @@ pub const TOOLS: bool = cfg!(feature = "tools");
 /// Error for its use without the feature.
 pub const NO_TOOLS: &str = "is not supported: built without feature `tools`";
 
+/// The check of the structure of traffic policies. The edge checks them too.
+pub const POLICY_CHECK: bool = TOOLS;
+
 /// A command at each change of the state.
 pub const STATE_COMMAND: bool = cfg!(feature = "state-command");
 

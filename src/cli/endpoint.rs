@@ -211,8 +211,7 @@ fn policy_of(typed: &ParsedCommand, endpoint: &mut Endpoint) -> Result<(), Comma
     let text = read(place, policy::MAX_POLICY as u64).map_err(|e| {
         CommandError::failed(format!("the traffic policy {place} cannot be read: {e}"))
     })?;
-    policy::check(&text)
-        .map_err(|why| CommandError::failed(format!("the traffic policy {place} {why}")))?;
+    policy::check_file(place, &text).map_err(CommandError::failed)?;
     endpoint.traffic_policy = text;
     Ok(())
 }

@@ -23,6 +23,8 @@ pub mod modules;
 pub(crate) mod mutate;
 mod nearest;
 pub mod policy;
+pub(crate) mod policy_catalog;
+mod policy_structure;
 pub mod public_url;
 mod read;
 pub mod size;

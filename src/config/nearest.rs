@@ -6,9 +6,13 @@ const MIN_BEGINNING: usize = 3;
 /// Returns the candidate nearest to `word`, if it is near enough: one or two errors, more in a
 /// long word. Else the only candidate that begins with `word`.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nearest_of(word, candidates.into_iter().collect())
+}
+
+/// Not generic: the program contains it once.
+fn nearest_of<'a>(word: &str, candidates: Vec<&'a str>) -> Option<&'a str> {
     let word: Vec<u8> = word.bytes().take(64).map(|b| b.to_ascii_lowercase()).collect();
     let near = 1 + word.len() / 4;
-    let candidates: Vec<&str> = candidates.into_iter().collect();
     let distances = candidates.iter().map(|c| (distance(&word, c.as_bytes()), *c));
     let (slips, candidate) = distances.min_by_key(|(slips, _)| *slips)?;
     if slips <= near && slips < word.len() {

@@ -1,9 +1,12 @@
-//! Text of a traffic policy: its form is checked here, its content by the edge.
+//! Traffic policies of a configuration and of flags. What a policy means is decided by the
+//! edge.
 
 use serde_yaml::Value;
 
-use super::document::{Document, EntryPart};
+use super::document::{Document, EntryPart, Position, show};
+use super::policy_structure::{self, StructureFault};
 use super::read::{DocumentReader, Section};
+use crate::features;
 
 /// Maximum length of a policy in bytes: the maximum of a message, less a reserve for its other
 /// fields.
@@ -12,6 +15,17 @@ pub const MAX_POLICY: usize = 512 * 1024;
 /// Checks the form of a policy, YAML or JSON: a mapping of phases. The error continues the name
 /// of its source, and has one line.
 pub fn check(text: &str) -> Result<(), String> {
+    parse(text).map(drop)
+}
+
+/// Checks the structure of a policy in a file. The error has a line for each fault.
+pub fn check_file(path: &str, text: &str) -> Result<(), String> {
+    let document = parse(text).map_err(|why| format!("the traffic policy {path} {why}"))?;
+    let faults = fault_lines(path, &document);
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+}
+
+fn parse(text: &str) -> Result<Document, String> {
     if text.len() > MAX_POLICY {
         return Err(format!("is longer than {} KiB", MAX_POLICY / 1024));
     }
@@ -23,11 +37,27 @@ pub fn check(text: &str) -> Result<(), String> {
             None => message,
         })?;
     match &document.root {
-        Value::Mapping(mapping) if mapping.keys().all(Value::is_string) => Ok(()),
+        Value::Mapping(mapping) if mapping.keys().all(Value::is_string) => Ok(document),
         _ => Err("is not a traffic policy; it must be a mapping of phases, \
                   as in on_http_request:"
             .to_owned()),
     }
+}
+
+fn structure_faults(root: &Value) -> Vec<StructureFault> {
+    if features::POLICY_CHECK { policy_structure::faults(root) } else { Vec::new() }
+}
+
+/// Returns a line for each fault of the structure, with its position in the policy.
+fn fault_lines(name: &str, document: &Document) -> Vec<String> {
+    let line = |StructureFault { path, part, message }| {
+        let (place, path) = (document.locate(&path, part), show(&path));
+        match place {
+            Some(Position { line, column }) => format!("{name}:{line}:{column}: {path} {message}"),
+            None => format!("{name}: {path} {message}"),
+        }
+    };
+    structure_faults(&document.root).into_iter().map(line).collect()
 }
 
 impl<'a> DocumentReader<'a> {
@@ -60,12 +90,31 @@ impl<'a> DocumentReader<'a> {
             _ => self.wrong(section, key, "a mapping"),
         };
         let text = text.unwrap_or_default();
-        if !text.is_empty()
-            && let Err(message) = check(&text)
-        {
-            self.fault(section.at(key), EntryPart::Value, message);
+        if !text.is_empty() {
+            self.check_policy(section, key, &text);
         }
         (text, String::new())
+    }
+
+    /// Adds the faults of the policy of `key`, which is `text`.
+    fn check_policy(&mut self, section: &Section<'a>, key: &str, text: &str) {
+        let lines = match (parse(text), section.value(key)) {
+            (Err(message), _) => vec![message],
+            (Ok(_), Some(value @ Value::Mapping(_))) => {
+                for StructureFault { path, part, message } in structure_faults(value) {
+                    self.fault([section.at(key), path].concat(), part, message);
+                }
+                return;
+            }
+            (Ok(document), value) => {
+                let file = value.filter(|_| key == "traffic_policy_file").and_then(Value::as_str);
+                let lines = fault_lines(file.unwrap_or("policy"), &document).into_iter();
+                lines.map(|line| format!("is not valid: {line}")).collect()
+            }
+        };
+        for line in lines {
+            self.fault(section.at(key), EntryPart::Value, line);
+        }
     }
 }
 

@@ -672,6 +672,39 @@ fn a_policy_that_is_none_is_refused_before_connecting() {
 }
 
 #[test]
+fn faults_in_the_structure_of_a_policy_are_refused_with_file_line_and_key() {
+    let home = Home::new();
+    let policy = home.file(
+        "p.yaml",
+        "on_http_request:\n  - expresions: []\n    actions:\n      - type: denny\n",
+    );
+    let faults = [
+        ":2:5: on_http_request[0].expresions is not a known key; did you mean expressions? \
+         (ERR_NGROK_2236)",
+        ":4:15: on_http_request[0].actions[0].type is not a known action; did you mean deny? \
+         (ERR_NGROK_2201)",
+    ];
+    let said = home.run(&format!("http 80 --traffic-policy-file {policy}")).refused(1);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for fault in faults {
+        assert!(said.contains(&format!("{policy}{fault}")), "{said}");
+    }
+    let config = home.file(
+        "c.yml",
+        &format!(
+            "version: 3\nendpoints:\n  - name: a\n    upstream: 80\n    \
+             traffic_policy_file: {policy}\n"
+        ),
+    );
+    let said = home.run(&format!("config check --config {config}")).refused(1);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for fault in faults {
+        let key = ":5:26: endpoints[0].traffic_policy_file is not valid: ";
+        assert!(said.contains(&format!("{config}{key}{policy}{fault}")), "{said}");
+    }
+}
+
+#[test]
 fn certificates_that_are_none_are_refused_before_connecting() {
     let home = Home::new();
     let crt = home.file("c.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");

@@ -165,9 +165,10 @@ fn a_policy_that_is_wrong_is_refused_with_line_and_path() {
     let dir = TempDir::new();
     for (policy, code, expected) in [
         (
-            "on_http_request:\n  - actions:\n      - type: denny\n",
+            // The agent refuses a misspelled one.
+            "on_http_request:\n  - actions:\n      - type: translate\n",
             2201,
-            "line 3: on_http_request[0].actions[0].type: \"denny\" is not a known action.",
+            "line 3: on_http_request[0].actions[0].type: \"translate\" is not a known action.",
         ),
         (
             "on_http_request:\n  - expressions: [\"conn.geo.country_code == 'DE'\"]\n    actions: \
@@ -573,9 +574,9 @@ fn a_policy_is_changed_while_its_endpoint_is_online() {
     assert_eq!((status, &value["url"], &value["id"]), (200, &made["url"], &made["id"]), "{value}");
     // The visitor's connection lasts, and meets the new rules.
     assert_eq!(visitor.get("/").status(), 451);
-    let (status, error) = put("on_http_request: [{actions: [{type: denny}]}]");
+    let (status, error) = put("on_http_request: [{actions: [{type: translate}]}]");
     assert!(status >= 400, "{error}");
-    assert!(error.to_string().contains("denny"), "{error}");
+    assert!(error.to_string().contains("translate"), "{error}");
     assert_eq!(visitor.get("/").status(), 451);
     assert_eq!(put("").0, 200);
     assert_eq!(visitor.get("/in").text(), "GET /in ");

@@ -1,6 +1,9 @@
 //! The actions of traffic policies by name: their phases, and which of them end a phase. What
 //! their configuration means is not defined here.
 
+use crate::config::nearest;
+use crate::config::policy_catalog::policy_actions;
+
 /// Phase of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyPhase {
@@ -60,44 +63,37 @@ const fn end(name: &'static str, phases: &'static [PolicyPhase]) -> ActionSpec {
     ActionSpec { terminates: true, ..action(name, phases) }
 }
 
-const fn login(name: &'static str) -> ActionSpec {
-    ActionSpec { is_login: true, ..action(name, &[Q]) }
+const fn login(name: &'static str, phases: &'static [PolicyPhase]) -> ActionSpec {
+    ActionSpec { is_login: true, ..action(name, phases) }
 }
 
-/// Actions of ngrok's policies that this edge may have.
-pub static ACTIONS: &[ActionSpec] = &[
-    action("add-headers", &[Q, S]),
-    action("basic-auth", &[Q]),
-    action("circuit-breaker", &[Q]),
-    end("close-connection", &[C, Q, S]),
-    action("compress-response", &[S]),
-    end("custom-response", &[Q, S]),
-    end("deny", &[C, Q]),
-    end("forward-internal", &[C, Q]),
-    action("http-request", &[Q, S]),
-    action("jwt-validation", &[Q]),
-    action("log", &[C, Q, S]),
-    login("oauth"),
-    login("openid-connect"),
-    action("rate-limit", &[Q]),
-    action("redirect", &[Q]),
-    action("remove-headers", &[Q, S]),
-    action("request-body-find-replace", &[Q]),
-    action("response-body-find-replace", &[S]),
-    action("restrict-ips", &[C, Q, S]),
-    action("set-vars", &[C, Q, S]),
-    action("sse-find-replace", &[E]),
-    action("terminate-tls", &[C]),
-    action("url-rewrite", &[Q]),
-    action("verify-webhook", &[Q]),
-];
+/// An action that this edge refuses by name. It has no phases.
+const fn unsupported(name: &'static str, phases: &'static [PolicyPhase]) -> ActionSpec {
+    action(name, phases)
+}
 
-/// Actions of ngrok's policies that this edge refuses by name.
-pub static REFUSED: &[&str] = &["ai-gateway", "owasp-crs-request", "owasp-crs-response", "saml"];
+macro_rules! specs {
+    ($($name:literal [$($phase:ident)*] $kind:ident,)*) => {
+        &[$($kind($name, &[$($phase),*])),*]
+    };
+}
 
-/// Returns the action with this name.
+/// Actions of ngrok's policies, sorted by name.
+static ACTIONS: &[ActionSpec] = policy_actions!(specs);
+
+/// Returns the action with this name, if this edge supports it.
 pub fn find(name: &str) -> Option<&'static ActionSpec> {
-    ACTIONS.iter().find(|action| action.name == name)
+    ACTIONS.iter().find(|action| action.name == name && !action.phases.is_empty())
+}
+
+/// Returns whether an action exists that this edge refuses.
+pub fn is_unsupported(name: &str) -> bool {
+    ACTIONS.iter().any(|action| action.name == name && action.phases.is_empty())
+}
+
+/// Returns the name of the action that was meant by another one.
+pub fn nearest_name(name: &str) -> Option<&'static str> {
+    nearest(name, ACTIONS.iter().map(|action| action.name))
 }
 
 #[cfg(test)]
@@ -107,8 +103,8 @@ mod tests {
     #[test]
     fn names_are_sorted_and_unique() {
         let names: Vec<&str> = ACTIONS.iter().map(|action| action.name).collect();
-        assert!(names.is_sorted());
-        assert!(REFUSED.iter().all(|name| find(name).is_none()) && REFUSED.is_sorted());
-        assert!(ACTIONS.iter().all(|action| !action.phases.is_empty()));
+        assert!(names.is_sorted_by(|a, b| a < b));
+        assert!(find("saml").is_none() && is_unsupported("saml") && !is_unsupported("deny"));
+        assert_eq!(find("deny").map(|action| action.phases), Some(&[C, Q][..]));
     }
 }

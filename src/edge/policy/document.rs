@@ -342,9 +342,12 @@ impl DocumentReader<'_> {
         let name = key_text(value).unwrap_or_default();
         let shown: String = name.chars().take(60).collect();
         let Some(spec) = catalog::find(&name) else {
-            let reason = match catalog::REFUSED.contains(&&*name) {
-                true => format!("this edge does not support the action '{name}'."),
-                false => format!("{shown:?} is not a known action."),
+            let reason = match (catalog::is_unsupported(&name), catalog::nearest_name(&name)) {
+                (true, _) => format!("this edge does not support the action '{name}'."),
+                (_, Some(other)) => {
+                    format!("{shown:?} is not a known action; did you mean {other}?")
+                }
+                (_, None) => format!("{shown:?} is not a known action."),
             };
             self.fault(2201, &path, EntryPart::Value, reason);
             return None;
