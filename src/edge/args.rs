@@ -7,6 +7,7 @@ use argh::FromArgs;
 
 use super::commands::accounts::{Agents, Check, Domains, EndpointList, Kick, TokenCommand};
 use super::commands::backup::Backup;
+use super::commands::policy::PolicyCommand;
 use super::config::{EdgeConfig, Overrides, parse_addr, parse_ports};
 use super::reload::ConfigSource;
 use super::{run, token};
@@ -35,6 +36,7 @@ enum EdgeCommand {
     Kick(Kick),
     Domains(Domains),
     Check(Check),
+    Policy(Policy),
 }
 
 /// Defines a command that listens: its own flags, then the flags of all such commands. The
@@ -126,6 +128,14 @@ struct Token {
     command: Option<TokenCommand>,
 }
 
+/// Check traffic policies.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "policy")]
+struct Policy {
+    #[argh(subcommand)]
+    command: Option<PolicyCommand>,
+}
+
 /// Error of a command. It decides the exit code.
 enum EdgeError {
     /// Error in the command line or the configuration: exit code 2.
@@ -158,8 +168,13 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
             if helped {
                 return status(print(&format!("{text}\n")));
             }
-            // The parser adds a line of its own about --help. The first line has the error.
-            let wrong = text.lines().next().unwrap_or_default();
+            // The parser adds a line of its own about --help. The first line has the error; a
+            // missing argument is on the second.
+            let mut lines = text.lines();
+            let mut wrong = lines.next().unwrap_or_default().to_owned();
+            if let Some(missing) = lines.next().filter(|_| wrong.ends_with(':')) {
+                wrong = format!("{wrong} {}", missing.trim());
+            }
             logging::fatal(&Refusal::text(format!(
                 "{wrong}\n'culvert-edge --help' lists commands and flags"
             )));
@@ -186,6 +201,10 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
         Some(EdgeCommand::Kick(command)) => report(command.run()),
         Some(EdgeCommand::Domains(command)) => report(command.run()),
         Some(EdgeCommand::Check(command)) => report(command.run()),
+        Some(EdgeCommand::Policy(Policy { command: None })) => {
+            Err(EdgeError::Usage("missing command; use 'culvert-edge policy check FILE'".into()))
+        }
+        Some(EdgeCommand::Policy(Policy { command: Some(command) })) => report(command.run()),
     };
     status(result)
 }
@@ -316,6 +335,8 @@ mod tests {
             (&["token", "add", "--help"], "--acl"),
             (&["kick", "--help"], "--json"),
             (&["backup", "--help"], "--dir"),
+            (&["policy", "--help"], "check"),
+            (&["policy", "check", "--help"], "--protocol"),
         ] {
             let help = Cli::from_args(&["culvert-edge"], words).expect_err("an early exit");
             assert!(help.status.is_ok() && help.output.contains(expected), "{}", help.output);
@@ -333,6 +354,8 @@ mod tests {
             &["x", "dev", "--log=false", "--tcp-ports", "9-1"],
             &["x", "dev", "--log-level", "loud"],
             &["x", "serve", "--log=false", "--config", "/nonexistent/edge.yml"],
+            &["x", "policy"],
+            &["x", "policy", "check", "--protocol", "udp", "a.yml"],
         ] {
             assert_eq!(main(args.iter().map(|a| (*a).to_owned())), 2, "{args:?}");
         }

@@ -370,6 +370,16 @@ impl EdgeConfig {
         Ok(config)
     }
 
+    /// Returns whether hosts of other credentials than this one may be below a domain.
+    pub fn is_shared(&self, credential: &str, domain: &str) -> bool {
+        let below = |name: &str| is_at_or_below(name.strip_prefix("*.").unwrap_or(name), domain);
+        let own = |name: &str| self.credentials.owner(name).is_some_and(|c| c.id == credential);
+        let of_any = self.domains.iter().filter(|name| name.starts_with("*.") || !own(name));
+        let others = self.credentials.iter().filter(|other| other.id != credential);
+        let reserved = others.flat_map(|other| &other.domains);
+        below(&self.domain) || of_any.chain(reserved).any(|name| below(name))
+    }
+
     fn apply(&mut self, flags: Overrides) -> Result<(), String> {
         self.agent = flags.agent.unwrap_or(self.agent);
         self.http = flags.http.unwrap_or(self.http);

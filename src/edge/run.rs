@@ -12,9 +12,7 @@ use serde_json::json;
 use super::accounts::Accounts;
 use super::config::{ApiListener, EdgeConfig};
 use super::expiry::ExpiryReminder;
-use super::fetch::cache::FetchCache;
-use super::fetch::{EdgeFetcher, Fetch};
-use super::jwt::key_set::JwkSet;
+use super::fetch::EdgeFetcher;
 use super::listeners::{ListenerKind, Listeners};
 use super::login::LoginServices;
 use super::names::{self, NamesKeeper};
@@ -25,7 +23,6 @@ use super::rest::state::ApiState;
 use super::settings::EdgeSettings;
 use super::state::{self, EdgeStateDir, Secrecy};
 use super::store::sqlite::SqliteStore;
-use super::token::TokenKey;
 use super::{Edge, agents, rest, visitors};
 use crate::event;
 use crate::session::ProcessBuffers;
@@ -160,7 +157,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     let edge = Edge {
         settings: RwLock::new(settings),
         dir,
-        logins: Arc::new(login_services(&fetcher, &key)),
+        logins: Arc::new(LoginServices::new(Arc::<EdgeFetcher>::clone(&fetcher), key.clone())),
         key,
         fetcher,
         accounts,
@@ -185,12 +182,6 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
     };
     names::restore(&edge, config.limits.hold);
     Ok((Arc::new(edge), ready))
-}
-
-fn login_services(fetcher: &Arc<EdgeFetcher>, key: &TokenKey) -> LoginServices {
-    let fetch: Arc<dyn Fetch> = Arc::<EdgeFetcher>::clone(fetcher);
-    let keys = Arc::new(FetchCache::new(Arc::clone(&fetch), JwkSet::parse));
-    LoginServices::new(&fetch, &keys, key.clone())
 }
 
 /// Opens the REST API. Returns its state and the file with its key.

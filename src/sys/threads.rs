@@ -4,6 +4,7 @@
 //! thread is in the module that starts it.
 
 use std::io;
+use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 /// Error text for a session without a thread.
@@ -67,5 +68,15 @@ impl ThreadKind {
     /// kilobytes of code for each type of closure.
     pub fn spawn(self, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
         Builder::new().name(self.name.into()).stack_size(self.stack).spawn(work)
+    }
+
+    /// Runs work on a thread of this kind, and returns its result.
+    pub fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (result, received) = mpsc::channel();
+        self.spawn(Box::new(move || drop(result.send(work()))))?;
+        received.recv().map_err(|_| io::Error::other("the thread has ended without a result"))
     }
 }

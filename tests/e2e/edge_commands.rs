@@ -77,6 +77,72 @@ fn domains_are_added_and_removed() {
 }
 
 #[test]
+fn a_policy_is_checked_without_a_running_edge() {
+    let dir = TempDir::new();
+    let check = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert-edge"));
+        let output = command.args(["policy", "check"]).args(args).current_dir(dir.path()).output();
+        let output = output.unwrap();
+        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), texts.concat())
+    };
+    dir.write(
+        "bad.yml",
+        "on_http_request:\n  - expressions: [\"req.nothing == 'a'\"]\n    actions:\n      - type: \
+         denny\n",
+    );
+    dir.write(
+        "ids.yml",
+        "on_tcp_connect:\n  - actions:\n      - {type: restrict-ips, config: {ip_policies: [ipp_1]}}\n",
+    );
+    dir.write(
+        "login.yml",
+        "on_http_request:\n  - actions:\n      - {type: oauth, config: {provider: github}}\n",
+    );
+    dir.write("edge.yml", "domain: tunnels.test\n");
+    let clients = "domain: tunnels.test\noauth: {github: {client_id: a, client_secret: b}}\n";
+    dir.write("clients.yml", clients);
+    for (args, code, expected) in [
+        (&["bad.yml"][..], 1, "ERROR:  bad.yml:4:15: on_http_request[0].actions[0].type: "),
+        (&["ids.yml"], 1, "ids.yml:3:52: on_tcp_connect[0].actions[0].config.ip_policies: names"),
+        (&["login.yml"], 1, "login.yml:3:31: on_http_request[0].actions[0].config: 'client_id' "),
+        (&["login.yml", "--config", "clients.yml"], 0, "Valid traffic policy at login.yml\n"),
+        (&["login.yml", "--protocol", "tcp"], 1, "is a phase of HTTP endpoints"),
+        (&["ids.yml", "--internal"], 1, "(error 2262)"),
+        (&["missing.yml"], 1, "cannot read the traffic policy missing.yml: "),
+        (&["ids.yml", "--protocol", "udp"], 2, "use http, tcp or tls"),
+        (&[], 2, "not provided: file"),
+    ] {
+        let (status, said) = check(args);
+        assert!(said.contains(expected), "{args:?}: {said}");
+        assert_eq!(status, Some(code), "{args:?}: {said}");
+    }
+    // A condition that does not compile is found by the same compiler as at a Bind.
+    dir.write(
+        "condition.yml",
+        "on_http_request:\n  - expressions: [\"req.nothing == 'a'\"]\n    actions: [{type: deny}]\n",
+    );
+    let (_, said) = check(&["condition.yml"]);
+    assert!(said.contains("condition.yml:2:19: ") && said.contains("(error 2200)"), "{said}");
+    assert!(!dir.path().join(".culvert").exists(), "nothing is created");
+}
+
+#[test]
+fn an_ip_policy_of_the_edge_is_known_to_the_check_of_policies() {
+    let edge = Serve::start("");
+    let check = |id: &str| {
+        let policy = format!(
+            "on_tcp_connect: [{{actions: [{{type: restrict-ips, config: {{ip_policies: [{id}]}}}}]}}]\n"
+        );
+        edge.dir().write("p.yml", &policy);
+        run(&edge, &["policy", "check", "p.yml"]).status.code()
+    };
+    assert_eq!(check("ipp_000000000000000000000000000"), Some(1));
+    let made = edge.rest().create("/ip_policies", &serde_json::json!({}));
+    assert_eq!(check(made["id"].as_str().unwrap()), Some(0));
+}
+
+#[test]
 fn an_api_for_other_machines_uses_tls() {
     let edge = Serve::start_with(TempDir::new(), "", &["--api-addr", "0.0.0.0:0"]);
     let listener = edge.address("api_addr");

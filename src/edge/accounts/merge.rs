@@ -120,6 +120,17 @@ fn restrictions(table: &ObjectTable) -> Restrictions {
     all
 }
 
+/// Returns the rules of IP policies for a traffic policy; `None` if one of them does not exist.
+pub fn existing_ip_rules(table: &ObjectTable, policies: &[String]) -> Option<IpRules> {
+    let exists = |id: &String| table.find(ObjectKind::IpPolicy, id).is_some();
+    policies.iter().all(exists).then(|| ip_rules(table, policies))
+}
+
+/// Returns the certificate of a CA as PEM; `None` if it does not exist.
+pub fn certificate_authority(table: &ObjectTable, id: &str) -> Option<String> {
+    Some(table.find(ObjectKind::CertificateAuthority, id)?.text(CA_PEM).to_owned())
+}
+
 /// Returns the rules of several policies as one list.
 pub fn ip_rules(table: &ObjectTable, policies: &[String]) -> IpRules {
     let mut rules = IpRules::default();

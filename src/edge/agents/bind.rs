@@ -2,7 +2,7 @@
 //! bind it, and the response. What is online is not changed here.
 
 use std::fmt;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -531,11 +531,7 @@ fn add_policy(
         options::add_policy(actions, &text, environment)
     };
     // The parsers recurse by the nesting of the text.
-    let (result, received) = mpsc::channel();
-    threads::POLICY
-        .spawn(Box::new(move || drop(result.send(compile()))))
-        .map_err(internal_error)?;
-    received.recv().unwrap_or_else(|_| Err(Refusal::text("The edge failed to read the policy.")))
+    threads::POLICY.run(compile).map_err(internal_error)?
 }
 
 fn internal_error(e: std::io::Error) -> Refusal {

@@ -23,11 +23,11 @@ pub struct LoginServices {
 
 impl LoginServices {
     /// Returns the services. `key` outlives the process, so sessions do too.
-    pub fn new(fetch: &Arc<dyn Fetch>, keys: &Arc<FetchCache<JwkSet>>, key: TokenKey) -> Self {
+    pub fn new(fetch: Arc<dyn Fetch>, key: TokenKey) -> Self {
         LoginServices {
-            fetch: Arc::clone(fetch),
-            keys: Arc::clone(keys),
-            providers: FetchCache::new(Arc::clone(fetch), parse_discovery),
+            keys: Arc::new(FetchCache::new(Arc::clone(&fetch), JwkSet::parse)),
+            providers: FetchCache::new(Arc::clone(&fetch), parse_discovery),
+            fetch,
             key,
         }
     }
@@ -42,9 +42,8 @@ impl LoginServices {
 impl LoginServices {
     /// Returns services without a network.
     pub fn for_tests() -> Self {
-        let fetch: Arc<dyn Fetch> = Arc::new(crate::edge::fetch::EdgeFetcher::default());
-        let keys = Arc::new(FetchCache::new(Arc::clone(&fetch), JwkSet::parse));
-        LoginServices::new(&fetch, &keys, TokenKey::new(&[7; crate::edge::token::KEY_BYTES]))
+        let fetch = Arc::new(crate::edge::fetch::EdgeFetcher::default());
+        LoginServices::new(fetch, TokenKey::new(&[7; crate::edge::token::KEY_BYTES]))
     }
 }
 

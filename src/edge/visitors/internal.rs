@@ -16,9 +16,7 @@ use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices}
 use crate::edge::policy::rate_limit::RateTable;
 use crate::edge::policy::visit::PolicyVisit;
 use crate::edge::restrictions::IpRules;
-use crate::edge::store::ObjectKind;
 use crate::event;
-use crate::http1::text::is_at_or_below;
 use crate::proto::secret::Secret;
 use crate::sys;
 
@@ -58,15 +56,11 @@ impl PolicyServices for EdgeServices {
     }
 
     fn ip_rules(&self, policies: &[String]) -> Option<IpRules> {
-        let table = self.edge.upgrade()?.accounts.table();
-        let exists = |id: &String| table.find(ObjectKind::IpPolicy, id).is_some();
-        policies.iter().all(exists).then(|| merge::ip_rules(&table, policies))
+        merge::existing_ip_rules(&self.edge.upgrade()?.accounts.table(), policies)
     }
 
     fn certificate_authority(&self, id: &str) -> Option<String> {
-        let table = self.edge.upgrade()?.accounts.table();
-        let authority = table.find(ObjectKind::CertificateAuthority, id)?;
-        Some(authority.text(merge::CA_PEM).to_owned())
+        merge::certificate_authority(&self.edge.upgrade()?.accounts.table(), id)
     }
 
     fn secret(&self, account: &str, vault: &str, name: &str) -> Option<Secret> {
@@ -90,14 +84,7 @@ impl PolicyServices for EdgeServices {
     }
 
     fn is_shared(&self, account: &str, domain: &str) -> bool {
-        let Some(edge) = self.edge.upgrade() else { return true };
-        let config = edge.config();
-        let below = |name: &str| is_at_or_below(name.strip_prefix("*.").unwrap_or(name), domain);
-        let own = |name: &str| config.credentials.owner(name).is_some_and(|c| c.id == account);
-        let of_any = config.domains.iter().filter(|name| name.starts_with("*.") || !own(name));
-        let others = config.credentials.iter().filter(|credential| credential.id != account);
-        let reserved = others.flat_map(|credential| &credential.domains);
-        below(&config.domain) || of_any.chain(reserved).any(|name| below(name))
+        self.edge.upgrade().is_none_or(|edge| edge.config().is_shared(account, domain))
     }
 }
 

@@ -9,8 +9,6 @@ use serde_json::json;
 use super::*;
 use crate::edge::actions::action::tests::with_request;
 use crate::edge::fetch::Fetch;
-use crate::edge::fetch::cache::FetchCache;
-use crate::edge::jwt::key_set::JwkSet;
 use crate::edge::token::{KEY_BYTES, TokenKey};
 use crate::proto::secret::Secret;
 
@@ -88,9 +86,8 @@ impl World {
             is_down: Mutex::default(),
             requests: Mutex::default(),
         });
-        let fetch: Arc<dyn Fetch> = Arc::<Provider>::clone(&provider);
-        let keys = Arc::new(FetchCache::new(Arc::clone(&fetch), JwkSet::parse));
-        let services = LoginServices::new(&fetch, &keys, TokenKey::new(&[7; KEY_BYTES]));
+        let fetch = Arc::<Provider>::clone(&provider);
+        let services = LoginServices::new(fetch, TokenKey::new(&[7; KEY_BYTES]));
         let config = LoginConfig {
             provider: LoginProvider::OpenId { issuer: "https://i.example/".into() },
             scopes: "openid".into(),
