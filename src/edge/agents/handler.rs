@@ -451,9 +451,7 @@ impl AgentRpc {
     }
 
     fn apply_patch(&self, edge: &Arc<Edge>, request: PatchRequest) -> Result<(), Refusal> {
-        let mut state = self.agent.state.lock();
-        let endpoint = state.endpoints.iter_mut().find(|e| e.tunnel_id == request.tunnel_id);
-        let endpoint = endpoint.ok_or_else(|| Refusal::text("The endpoint does not exist."))?;
+        let endpoint = self.endpoint(&request.tunnel_id)?;
         if request.pooling_enabled.is_some_and(|p| p != endpoint.pooling) {
             return Err(Refusal::text(
                 "Pooling cannot be changed while the endpoint is online. Start it again.",
@@ -465,12 +463,12 @@ impl AgentRpc {
                 format!("Metadata may have at most {MAX_METADATA_BYTES} bytes."),
             ));
         }
-        if let Some(text) = request.traffic_policy {
-            let changed = bind::with_policy(edge, endpoint, text)?;
-            let changed = Arc::new(changed);
-            edge.registry.replace(endpoint, &changed);
-            *endpoint = changed;
+        if let Some(text) = &request.traffic_policy {
+            self.replace_policy(edge, endpoint, text)?;
         }
+        // With the lock no other request replaces the endpoint meanwhile.
+        let state = self.agent.state.lock();
+        let endpoint = find_endpoint(&state.endpoints, &request.tunnel_id)?;
         let mut guard = endpoint.details.lock();
         let details = &mut *guard;
         for (text, new) in
@@ -485,6 +483,41 @@ impl AgentRpc {
         }
         Ok(())
     }
+
+    /// Returns an endpoint of this session.
+    fn endpoint(&self, tunnel_id: &str) -> Result<Arc<OnlineEndpoint>, Refusal> {
+        find_endpoint(&self.agent.state.lock().endpoints, tunnel_id).cloned()
+    }
+
+    /// Replaces the policy of an endpoint. It is compiled without the lock of the state, which
+    /// the whole session needs.
+    fn replace_policy(
+        &self,
+        edge: &Arc<Edge>,
+        mut endpoint: Arc<OnlineEndpoint>,
+        text: &str,
+    ) -> Result<(), Refusal> {
+        loop {
+            let changed = Arc::new(bind::with_policy(edge, &endpoint, text.to_owned())?);
+            let mut state = self.agent.state.lock();
+            let current = state.endpoints.iter_mut().find(|e| Arc::ptr_eq(e, &endpoint));
+            if let Some(current) = current {
+                edge.registry.replace(current, &changed);
+                *current = changed;
+                return Ok(());
+            }
+            // Another request has replaced or ended the endpoint meanwhile.
+            endpoint = find_endpoint(&state.endpoints, &endpoint.tunnel_id)?.clone();
+        }
+    }
+}
+
+fn find_endpoint<'a>(
+    endpoints: &'a [Arc<OnlineEndpoint>],
+    tunnel_id: &str,
+) -> Result<&'a Arc<OnlineEndpoint>, Refusal> {
+    let found = endpoints.iter().find(|endpoint| endpoint.tunnel_id == tunnel_id);
+    found.ok_or_else(|| Refusal::text("The endpoint does not exist."))
 }
 
 fn encode_refused(refusal: Refusal) -> Vec<u8> {
