@@ -164,7 +164,7 @@ impl Visit<'_> {
         let values = self.cookie_values(LoginCookie::Session);
         let limits = self.config.limits;
         let opened = LoginSession::open(&self.key, values.into_iter(), limits, self.now());
-        let Ok(mut session) = opened else { return self.begin_here() };
+        let Some(mut session) = opened else { return self.begin_here() };
         let mut is_refreshed = false;
         let due = |every: u64| self.now() >= session.confirmed.saturating_add(every);
         if self.config.refresh.is_some_and(due) {

@@ -69,17 +69,6 @@ pub struct SessionLimits {
     pub idle: u64,
 }
 
-/// Why a visitor has no valid session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionEnd {
-    /// The visitor has none.
-    Missing,
-    /// It was not used for too long.
-    Idle,
-    /// Its total lifetime is over.
-    Total,
-}
-
 impl LoginSession {
     /// Returns the value of the cookie. Tokens that are too long for it are left out, the ID
     /// token last. `None`: the identity alone is too long, or the system has no random numbers.
@@ -100,33 +89,24 @@ impl LoginSession {
         None
     }
 
-    /// Returns the session of the first valid one of the cookie's values.
+    /// Returns the session of the first valid one of the cookie's values; `None` if all of them
+    /// are forged or have ended.
     pub fn open<'a>(
         key: &SealKey,
         values: impl Iterator<Item = &'a str>,
         limits: SessionLimits,
         now: u64,
-    ) -> Result<Self, SessionEnd> {
-        let mut end = SessionEnd::Missing;
-        for value in values.filter(|value| value.len() <= MAX_VALUE_BYTES) {
-            let bytes = key.open(PURPOSE, value);
-            let session: Option<LoginSession> =
-                bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            match session.map(|session| (session.end(limits, now), session)) {
-                Some((None, session)) => return Ok(session),
-                Some((Some(reason), _)) => end = reason,
-                None => {}
-            }
-        }
-        Err(end)
+    ) -> Option<Self> {
+        let mut values = values.filter(|value| value.len() <= MAX_VALUE_BYTES);
+        values.find_map(|value| {
+            let session: LoginSession = serde_json::from_slice(&key.open(PURPOSE, value)?).ok()?;
+            (!session.has_ended(limits, now)).then_some(session)
+        })
     }
 
-    fn end(&self, limits: SessionLimits, now: u64) -> Option<SessionEnd> {
+    fn has_ended(&self, limits: SessionLimits, now: u64) -> bool {
         let is_from_future = self.begun > now.saturating_add(CLOCK_STEP_SECONDS);
-        if is_from_future || now >= self.begun.saturating_add(limits.total) {
-            return Some(SessionEnd::Total);
-        }
-        (now >= self.used.saturating_add(limits.idle)).then_some(SessionEnd::Idle)
+        is_from_future || now >= self.expiry(limits)
     }
 
     /// Returns whether the cookie needs a new time of use.
@@ -165,16 +145,17 @@ mod tests {
             LoginSession::open(&key, ["x", value.as_str()].into_iter(), LIMITS, now)
                 .map(|session| session.used)
         };
-        assert_eq!(open(&session(), 5099), Ok(5000));
-        assert_eq!(open(&session(), 5100), Err(SessionEnd::Idle));
+        assert_eq!(open(&session(), 5099), Some(5000));
+        assert_eq!(open(&session(), 5100), None, "not used for too long");
         let used = LoginSession { used: 5990, ..session() };
-        assert_eq!(open(&used, 5999), Ok(5990));
-        assert_eq!(open(&used, 6000), Err(SessionEnd::Total));
-        assert_eq!(open(&session(), 4939), Err(SessionEnd::Total), "from the future");
+        assert_eq!(open(&used, 5999), Some(5990));
+        assert_eq!(open(&used, 6000), None, "the total lifetime is over");
+        assert_eq!(open(&session(), 4940), Some(5000), "the clock was set back");
+        assert_eq!(open(&session(), 4939), None, "from the future");
         assert!(!session().needs_renewal(LIMITS, 5009) && session().needs_renewal(LIMITS, 5010));
         assert_eq!((session().expiry(LIMITS), used.expiry(LIMITS)), (5100, 6000));
         let none = LoginSession::open(&key, ["", "x"].into_iter(), LIMITS, 5000);
-        assert_eq!(none, Err(SessionEnd::Missing));
+        assert_eq!(none, None);
     }
 
     #[test]
