@@ -162,62 +162,87 @@ fn mappings<'a>(config: &ConfigReader<'a>, key: &str) -> Vec<ConfigReader<'a>> {
 
 impl PolicyAction for JwtValidation {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        let mut tokens = Vec::with_capacity(self.tokens.len());
-        for source in &self.tokens {
-            let text = match source.read(phase)? {
-                Ok(text) => text,
-                Err(reply) => return Ok(PolicyFlow::Respond(reply)),
-            };
-            match self.check(&text, source, phase)? {
-                Ok(variables) => tokens.push(variables),
-                Err(reply) => return Ok(PolicyFlow::Respond(reply)),
+        match self.read_tokens(phase) {
+            Ok(tokens) => {
+                phase.vars_mut().set_result("jwt_validation", json!({ "tokens": tokens }));
+                Ok(PolicyFlow::Continue)
             }
+            Err(TokenError::Refused(reply)) => Ok(PolicyFlow::Respond(reply)),
+            Err(TokenError::Failed(error)) => Err(error),
         }
-        phase.vars_mut().set_result("jwt_validation", json!({ "tokens": tokens }));
-        Ok(PolicyFlow::Continue)
     }
 }
 
-/// An accepted value, or the response that ends the request.
-type Checked<T> = Result<Result<T, Reply>, ActionError>;
+/// Why a token is not accepted.
+enum TokenError {
+    /// The token is missing or invalid. The reply ends the request.
+    Refused(Reply),
+    /// The action cannot decide.
+    Failed(ActionError),
+}
+
+impl From<Reply> for TokenError {
+    fn from(reply: Reply) -> Self {
+        TokenError::Refused(reply)
+    }
+}
+
+impl From<ActionError> for TokenError {
+    fn from(error: ActionError) -> Self {
+        TokenError::Failed(error)
+    }
+}
+
+impl From<JwtFault> for TokenError {
+    fn from(fault: JwtFault) -> Self {
+        TokenError::Refused(refuse(fault))
+    }
+}
 
 impl JwtValidation {
+    /// Returns the variables of the tokens, if all of them are accepted.
+    fn read_tokens(&self, phase: &mut RequestPhase<'_>) -> Result<Vec<Value>, TokenError> {
+        let read = |source: &TokenSource| {
+            let text = source.read(phase)?;
+            self.check(&text, source, phase)
+        };
+        self.tokens.iter().map(read).collect()
+    }
+
     /// Returns the variables of an accepted token.
-    fn check(&self, text: &str, source: &TokenSource, phase: &RequestPhase<'_>) -> Checked<Value> {
+    fn check(
+        &self,
+        text: &str,
+        source: &TokenSource,
+        phase: &RequestPhase<'_>,
+    ) -> Result<Value, TokenError> {
         let scope = phase.scope();
         let render = |texts: &[InterpolatedText]| -> Result<Vec<String>, ActionError> {
             texts.iter().map(|text| text.render(&scope).map(|text| text.into_owned())).collect()
         };
         let (issuers, audiences) = (render(&self.issuers)?, render(&self.audiences)?);
         let urls = render(&self.key_urls)?;
-        let token = match SignedToken::parse(text) {
-            Ok(token) => token,
-            Err(fault) => return Ok(Err(refuse(fault))),
-        };
+        let token = SignedToken::parse(text)?;
         if source.is_access_token && !is_access_token(&token) {
-            return Ok(Err(refuse(JwtFault::Malformed("its type is not at+jwt"))));
+            return Err(JwtFault::Malformed("its type is not at+jwt").into());
         }
-        if let Err(reply) = self.verify(&token, &urls, phase) {
-            return Ok(Err(reply));
-        }
+        self.verify(&token, &urls, phase)?;
         let rules = ClaimRules {
             issuers: &issuers,
             audiences: &audiences,
             needs_expiry: source.is_access_token,
             now: phase.input.unix_seconds,
         };
-        if let Err(fault) = rules.check(&token.claims) {
-            return Ok(Err(refuse(fault)));
-        }
+        rules.check(&token.claims)?;
         let location = if source.in_body { "body" } else { "header" };
-        Ok(Ok(json!({
+        Ok(json!({
             "header": token.header,
             "location": location,
             "location_property": source.name.render(&scope)?,
             "payload": token.claims,
             "signature": token.signature_text,
             "verified": true,
-        })))
+        }))
     }
 
     /// Verifies a signature with the key sets, in their order.
@@ -248,7 +273,7 @@ impl JwtValidation {
 
 impl TokenSource {
     /// Returns the token of a request.
-    fn read(&self, phase: &mut RequestPhase<'_>) -> Checked<String> {
+    fn read(&self, phase: &mut RequestPhase<'_>) -> Result<String, TokenError> {
         let scope = phase.scope();
         let name = self.name.render(&scope)?.into_owned();
         let prefix = match &self.prefix {
@@ -256,18 +281,14 @@ impl TokenSource {
             None => String::new(),
         };
         let value = match self.in_body {
-            false => header(&scope, &name),
-            true => body(phase, &name),
-        };
-        let value = match value {
-            Ok(value) => value,
-            Err(reply) => return Ok(Err(reply)),
+            false => header(&scope, &name)?,
+            true => body(phase, &name)?,
         };
         // Names of schemes have no case (RFC 9110 11.1).
         let start = value.get(..prefix.len());
         match start.is_some_and(|start| start.eq_ignore_ascii_case(&prefix)) {
-            true => Ok(Ok(value[prefix.len()..].trim().to_owned())),
-            false => Ok(Err(missing(3413, format!("The prefix '{prefix}' was not found.")))),
+            true => Ok(value[prefix.len()..].trim().to_owned()),
+            false => Err(missing(3413, format!("The prefix '{prefix}' was not found.")).into()),
         }
     }
 }
