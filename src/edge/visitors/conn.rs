@@ -45,6 +45,8 @@ struct Tls {
     state: Mutex<ServerConnection>,
     /// Received ciphertext that `state` has not read yet. Used by the reading thread only.
     ciphertext: Mutex<CiphertextBuffer>,
+    /// Server name of the handshake. Each request needs it.
+    server_name: OnceLock<Option<String>>,
     /// Result of the handshake, for policies.
     details: OnceLock<Arc<TlsDetails>>,
 }
@@ -100,6 +102,7 @@ impl VisitorConn {
         let tls = Tls {
             state: Mutex::new(state),
             ciphertext: Mutex::new(CiphertextBuffer { buf: first, start: 0 }),
+            server_name: OnceLock::new(),
             details: OnceLock::new(),
         };
         let timeout = AtomicU32::new(0);
@@ -114,9 +117,10 @@ impl VisitorConn {
     }
 
     /// Returns the server name of the visitor's TLS handshake.
-    pub fn server_name(&self) -> Option<String> {
+    pub fn server_name(&self) -> Option<&str> {
         let tls = self.tls.as_ref()?;
-        tls.state.lock().server_name().map(str::to_owned)
+        let read = || tls.state.lock().server_name().map(str::to_owned);
+        tls.server_name.get_or_init(read).as_deref()
     }
 
     /// Returns the result of the TLS handshake. It is read once.

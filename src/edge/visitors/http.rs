@@ -423,7 +423,7 @@ impl HttpVisitor<'_> {
             return false;
         }
         let name = self.conn.server_name().filter(|_| !self.visitor.trusted);
-        name.is_none_or(|name| self.edge.serves_together(&name, self.request.host(), endpoint))
+        name.is_none_or(|name| self.edge.serves_together(name, self.request.host(), endpoint))
     }
 
     /// Decides about a request, whose head has `len` bytes: runs the actions of its endpoint,
@@ -467,7 +467,7 @@ impl HttpVisitor<'_> {
         }
         let server_name = self.conn.server_name();
         let handshake = self.conn.handshake_details();
-        let (server_name, handshake) = (server_name.as_deref(), handshake.as_ref());
+        let handshake = handshake.as_ref();
         let connection = ConnectionInfo { server_name, handshake, ..self.connection() };
         match internal::connect(self.edge, endpoint, connection) {
             Some(served) if Arc::ptr_eq(&served, endpoint) => Ok(()),
@@ -499,7 +499,7 @@ impl HttpVisitor<'_> {
         let head = actions.has_policy().then(|| self.input[start..start + len].to_vec());
         let server_name = head.is_some().then(|| self.conn.server_name()).flatten();
         let handshake = head.is_some().then(|| self.conn.handshake_details()).flatten();
-        let (server_name, handshake) = (server_name.as_deref(), handshake.as_ref());
+        let handshake = handshake.as_ref();
         let visit = PolicyVisit {
             connection: ConnectionInfo { server_name, handshake, ..self.connection() },
             endpoint: endpoint.info(),
