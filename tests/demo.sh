@@ -113,7 +113,9 @@ while kill -0 $edge 2>/dev/null && kill -0 $agent 2>/dev/null && kill -0 "$paren
 	wait $!
 done
 kill -0 "$parent" 2>/dev/null || exit 0
-# Ctrl-C ends all three, and its trap may run here last.
-sleep 1 &
-wait $!
-failed "one of the two programs ended"
+# Ctrl-C reaches the programs too, and they may end before the trap here runs. A program that a
+# signal asked to end has the status 0.
+for pid in $edge $agent; do
+	kill -0 "$pid" 2>/dev/null || wait "$pid" || failed "one of the two programs ended"
+done
+echo "stopping"
