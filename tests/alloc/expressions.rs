@@ -1,11 +1,24 @@
 //! Memory of expressions of traffic policies that are written to use much of it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use culvert::edge::actions::RequestInfo;
+use culvert::edge::actions::edits::HeaderEdits;
+use culvert::edge::agents::address::Protocol;
 use culvert::edge::policy::catalog::PolicyPhase;
 use culvert::edge::policy::expression::{
     EvalBudget, Expression, Timestamp, Value, Variable, Variables,
 };
+use culvert::edge::policy::phases::{
+    ConnectionInfo, EndpointInfo, InternalFault, NoBody, PhaseState, PolicyInput, PolicyServices,
+    RequestPhase, Scope,
+};
+use culvert::edge::policy::rate_limit::RateTable;
+use culvert::edge::restrictions::IpRules;
+use culvert::http1::head::HeadRanges;
+use culvert::proto::secret::Secret;
+use culvert::time::Instant;
 
 use crate::counting::peak_of;
 
@@ -115,4 +128,131 @@ fn an_expression_within_the_budget_keeps_at_most_256_kib() {
         assert_eq!(result, Some(Ok(true)), "{source}");
         assert!(peak <= MAX_BYTES, "{source}: {peak} bytes");
     }
+}
+
+/// An edge without anything.
+#[derive(Debug)]
+struct EmptyEdge;
+
+impl PolicyServices for EmptyEdge {
+    fn check_internal(&self, _: &str, _: Protocol, url: &str) -> Result<(), InternalFault> {
+        Err(InternalFault { code: 3200, text: url.to_owned() })
+    }
+
+    fn ip_rules(&self, _: &[String]) -> Option<IpRules> {
+        None
+    }
+
+    fn certificate_authority(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn secret(&self, _: &str, _: &str, _: &str) -> Option<Secret> {
+        None
+    }
+
+    fn rates(&self) -> Arc<RateTable> {
+        RateTable::new()
+    }
+}
+
+/// Runs `test` with what expressions read of a request with this head.
+fn with_request(head: &str, test: impl FnOnce(&Scope<'_>)) {
+    let client = SocketAddr::from(([192, 0, 2, 7], 50_000));
+    let (now, unix_seconds) = (Instant::from_micros(1_000_000), 1_000);
+    let mut ranges = HeadRanges::default();
+    let line = ranges.read_request(head.as_bytes()).expect("a request");
+    let request = RequestInfo {
+        method: line.method.as_bytes(),
+        authority: b"a.example",
+        target: line.target,
+        fields: ranges.fields(head.as_bytes()),
+        body: b"",
+        is_http10: false,
+        tls: true,
+        visitor: client.ip(),
+        now,
+        unix_seconds,
+    };
+    let (server_name, handshake) = (None, None);
+    let input = PolicyInput {
+        connection: ConnectionInfo { client, server: client, tls: true, server_name, handshake },
+        endpoint: EndpointInfo {
+            tunnel_id: "tn_1",
+            url: "https://a.example",
+            account: "cr_1",
+            protocol: Protocol::Http,
+        },
+        services: &EmptyEdge,
+        now,
+        unix_seconds,
+    };
+    let (mut edits, mut body) = (HeaderEdits::default(), NoBody);
+    test(&RequestPhase::new(input, request, &mut edits, &mut body).scope());
+}
+
+/// Visitors choose how many parts a query, a cookie or a type has.
+#[test]
+fn a_request_of_many_parts_needs_at_most_256_kib() {
+    let names: Vec<String> = (0..9_000).map(|n| format!("{n:x}")).collect();
+    let list = |name: &str, separator: &str| vec![name; 20_000].join(separator);
+    let query = |query: String| format!("GET /?{query} HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    let line = |name: &str, value: String| {
+        format!("GET / HTTP/1.1\r\nHost: a.example\r\n{name}: {value}\r\n\r\n")
+    };
+    let cookies = names.join("=;") + "=";
+    for (head, source) in [
+        (query(names.join("&")), "size(req.url.query_params) > 0"),
+        (query(names.join("&")), "has(req.url.query_params.zz) || req.url.contains('zz!')"),
+        (query(names.join("&")), "[req.url].size() > 0"),
+        (query(list("a", "&")), "size(req.url.query_params) > 0"),
+        (query(list("a", "&")), "getQueryParam('a').size() > 0"),
+        (query(list("a", "&")), "'zz' in req.url.query_params['a']"),
+        (line("Cookie", cookies.clone()), "size(req.cookies) > 0"),
+        (line("Cookie", cookies.clone()), "hasReqCookie('zz') || has(req.cookies['zy'])"),
+        (line("Cookie", list("a=", ";")), "hasReqCookie('a')"),
+        (line("Cookie", list("a=", ";")), "size(req.cookies['a']) > 0"),
+        (line("Content-Type", format!("a/b;{cookies}")), "size(req.content_type.parameters) > 0"),
+        (line("Content-Type", format!("a/b;{cookies}")), "[req.content_type].size() > 0"),
+        (line("Content-Encoding", list("a", ",")), "size(req.content_encoding) > 0"),
+    ] {
+        let expression = Expression::compile(source, PolicyPhase::HttpRequest).unwrap();
+        with_request(&head, |scope| {
+            let mut result = None;
+            let peak = peak_of(|| {
+                result = Some(expression.is_true(scope, &mut EvalBudget::new()));
+            });
+            // No such name: it is false. The others need too much.
+            match result.expect("a result") {
+                Ok(false) => assert!(source.contains("zz"), "{source}"),
+                Err(error) => assert!(error.is_fatal(), "{source}: {error}"),
+                Ok(true) => panic!("{source}"),
+            }
+            assert!(peak <= MAX_BYTES, "{source}: {peak} bytes");
+        });
+    }
+}
+
+/// The same names in numbers that browsers send.
+#[test]
+fn a_request_of_usual_size_has_all_its_parts() {
+    let pairs = |separator| {
+        (0..100).map(|n| format!("name{n}=value{n}")).collect::<Vec<_>>().join(separator)
+    };
+    let head = format!(
+        "GET /?{} HTTP/1.1\r\nHost: a.example\r\nCookie: {}\r\n\r\n",
+        pairs("&"),
+        pairs("; ")
+    );
+    with_request(&head, |scope| {
+        for source in [
+            "size(req.url.query_params) == 100 && size(req.cookies) == 100",
+            "getQueryParam('name7') == ['value7'] && getReqCookie('name99').value == 'value99'",
+            "req.cookies['name3'][0].name == 'name3' && !hasReqCookie('name100')",
+        ] {
+            let expression = Expression::compile(source, PolicyPhase::HttpRequest).unwrap();
+            let result = expression.is_true(scope, &mut EvalBudget::new());
+            assert_eq!(result, Ok(true), "{source}");
+        }
+    });
 }

@@ -23,6 +23,12 @@ use crate::proto::base64;
 /// Value of `conn.server_region`, the region that agents see.
 const SERVER_REGION: &str = "self";
 
+/// Longest source of a variable whose parts are so few that they are not counted.
+const SHORT_SOURCE_BYTES: usize = 512;
+
+/// Parts of a cookie: its entry, and the map with its name and its value.
+const COOKIE_PARTS: usize = 3;
+
 impl Variables for Scope<'_> {
     fn variable(&self, variable: Variable) -> Option<Value> {
         // That of the request is last: it makes the URL before it looks for a part.
@@ -42,11 +48,13 @@ impl Variables for Scope<'_> {
             Variable::ReqUrlQueryParams => {
                 let request = self.request?;
                 let url = RequestUrl::of(&request);
-                one(parameters(url.query()).filter(|(name, _)| name == key))
+                let named = parameter_pairs(url.query()).filter(|(name, _)| name == key);
+                one(named.map(|(name, value)| (name, Value::from(decoded(value, true)))))
             }
             Variable::ReqCookies => {
                 let request = self.request?;
-                one(request_cookies(&request).into_iter().filter(|(name, _)| name == key))
+                let named = request_cookies(&request).filter(|(name, _)| name == key);
+                one(named.map(cookie))
             }
             _ => self.variable(variable)?.members()?.get_text(key).cloned(),
         }
@@ -54,9 +62,46 @@ impl Variables for Scope<'_> {
 
     fn source_bytes(&self, variable: Variable) -> usize {
         let Some(request) = self.request else { return 0 };
+        let of_response = |name| self.response.map_or(0, |head| total(head.values(name)));
         match variable {
             Variable::ReqUrlQueryParams => request.target.len(),
-            Variable::ReqCookies => request.fields.values("cookie").map(<[u8]>::len).sum(),
+            Variable::ReqCookies => total(request.fields.values("cookie")),
+            Variable::ReqContentTypeParameters => total(request.fields.values("content-type")),
+            Variable::ReqContentEncoding => total(request.fields.values("content-encoding")),
+            Variable::ResCookies => of_response("set-cookie"),
+            Variable::ResContentTypeParameters => of_response("content-type"),
+            Variable::ResContentEncoding => of_response("content-encoding"),
+            _ => 0,
+        }
+    }
+
+    fn parts(&self, variable: Variable, key: Option<&str>) -> usize {
+        let is_long = self.source_bytes(variable) > SHORT_SOURCE_BYTES;
+        let Some(request) = self.request.filter(|_| is_long) else { return 0 };
+        let of_response = |name, separator| {
+            self.response.map_or(0, |head| separated(head.values(name), separator))
+        };
+        match (variable, key) {
+            (Variable::ReqUrlQueryParams, Some(key)) => {
+                let url = RequestUrl::of(&request);
+                parameter_pairs(url.query()).filter(|(name, _)| name == key).count()
+            }
+            (Variable::ReqUrlQueryParams, None) => separated(std::iter::once(request.target), b'&'),
+            (Variable::ReqCookies, Some(key)) => {
+                COOKIE_PARTS * request_cookies(&request).filter(|(name, _)| name == key).count()
+            }
+            (Variable::ReqCookies, None) => {
+                COOKIE_PARTS * separated(request.fields.values("cookie"), b';')
+            }
+            (Variable::ReqContentTypeParameters, _) => {
+                separated(request.fields.values("content-type"), b';')
+            }
+            (Variable::ReqContentEncoding, _) => {
+                separated(request.fields.values("content-encoding"), b',')
+            }
+            (Variable::ResCookies, _) => COOKIE_PARTS * of_response("set-cookie", b';'),
+            (Variable::ResContentTypeParameters, _) => of_response("content-type", b';'),
+            (Variable::ResContentEncoding, _) => of_response("content-encoding", b','),
             _ => 0,
         }
     }
@@ -324,12 +369,27 @@ fn decoded(text: &str, plus_is_blank: bool) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Returns names and values of the parameters of a query.
-fn parameters(query: &str) -> impl Iterator<Item = (String, Value)> {
+/// Returns names of the parameters of a query, and their values before they are decoded.
+fn parameter_pairs(query: &str) -> impl Iterator<Item = (String, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decoded(name, true), Value::from(decoded(value, true)))
+        (decoded(name, true), value)
     })
+}
+
+/// Returns names and values of the parameters of a query.
+fn parameters(query: &str) -> impl Iterator<Item = (String, Value)> {
+    parameter_pairs(query).map(|(name, value)| (name, Value::from(decoded(value, true))))
+}
+
+/// Returns the number of parts of values in which a separator divides them.
+fn separated<'a>(values: impl Iterator<Item = &'a [u8]>, separator: u8) -> usize {
+    values.map(|value| 1 + value.iter().filter(|byte| **byte == separator).count()).sum()
+}
+
+/// Returns the bytes of some values.
+fn total<'a>(values: impl Iterator<Item = &'a [u8]>) -> usize {
+    values.map(<[u8]>::len).sum()
 }
 
 fn map(entries: Vec<(&str, Value)>) -> Value {
@@ -337,19 +397,23 @@ fn map(entries: Vec<(&str, Value)>) -> Value {
     Value::Map(Arc::new(ValueMap::new(entries)))
 }
 
-/// Returns the cookies of a request with their names.
-fn request_cookies(request: &RequestInfo<'_>) -> Vec<(String, Value)> {
-    let values = request.fields.values("cookie").map(String::from_utf8_lossy);
-    let mut cookies = Vec::new();
-    for value in values {
-        for pair in value.split(';') {
-            let Some((name, value)) = pair.split_once('=') else { continue };
-            let (name, value) = (name.trim().to_owned(), value.trim().trim_matches('"'));
-            let cookie = map(vec![("name", name.as_str().into()), ("value", value.into())]);
-            cookies.push((name, cookie));
-        }
-    }
-    cookies
+/// Returns names and values of the cookies of a request.
+fn request_cookies<'a>(
+    request: &RequestInfo<'a>,
+) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+    let pairs = request.fields.values("cookie").flat_map(|line| line.split(|b| *b == b';'));
+    pairs.filter_map(|pair| {
+        let at = pair.iter().position(|b| *b == b'=')?;
+        let part = |bytes: &'a [u8]| String::from_utf8_lossy(bytes.trim_ascii());
+        Some((part(&pair[..at]), part(&pair[at + 1..])))
+    })
+}
+
+/// Returns a cookie with its name.
+fn cookie((name, value): (Cow<'_, str>, Cow<'_, str>)) -> (String, Value) {
+    let value = value.trim_matches('"');
+    let cookie = map(vec![("name", (&*name).into()), ("value", value.into())]);
+    (name.into_owned(), cookie)
 }
 
 /// Returns the cookies of a response by name.
@@ -432,7 +496,7 @@ fn of_request(request: &RequestInfo<'_>, variable: Variable) -> Option<Value> {
         Variable::ReqContentTypeRaw => BodyField::ContentTypeRaw,
         Variable::ReqContentTypeParameters => BodyField::ContentTypeParameters,
         Variable::ReqLocation => BodyField::Location,
-        Variable::ReqCookies => return Some(lists(request_cookies(request).into_iter(), false)),
+        Variable::ReqCookies => return Some(lists(request_cookies(request).map(cookie), false)),
         Variable::ReqHeaders => return Some(headers(request.fields.iter())),
         Variable::ReqHost => return Some(host(request.authority).into()),
         Variable::ReqMethod => return Some(text(request.method)),

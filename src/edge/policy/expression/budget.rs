@@ -66,6 +66,14 @@ impl EvalBudget {
         }
     }
 
+    /// Fails if `n` bytes are not left. Charges nothing.
+    pub(super) fn fits(&mut self, n: usize) -> Result<(), EvalError> {
+        match u32::try_from(n) {
+            Ok(n) if n <= self.bytes => Ok(()),
+            _ => Err(EvalError::overrun("the expression needs too much memory")),
+        }
+    }
+
     /// Charges an element of a new list or map, with everything in it. An element that occurs
     /// twice is charged twice, so that the text of a list is not much longer than what was
     /// charged for it.

@@ -8,6 +8,7 @@ use super::budget::EvalBudget;
 use super::call::{Call, FunctionSpec, MAX_ARGUMENTS};
 use super::error::EvalError;
 use super::pattern::Pattern;
+use super::read;
 use super::tree::{Comprehension, ComprehensionKind, Node};
 use super::value::{TextObject, Value, ValueMap};
 use super::variables::{Variable, VariableSpec, Variables};
@@ -76,22 +77,16 @@ impl Evaluation<'_> {
     fn variable(&mut self, variable: Variable) -> Evaluated {
         let value = match variable {
             Variable::TimeNow => Some(Value::from(self.variables.now().to_string())),
-            _ => self.variables.variable(variable),
+            _ => read::variable(self.variables, self.budget, variable)?,
         };
-        self.copied(value, variable)
-    }
-
-    fn entry(&mut self, variable: Variable, key: &str) -> Evaluated {
-        self.budget.read(self.variables.source_bytes(variable))?;
-        let value = self.variables.entry(variable, key);
-        self.copied(value, variable)
-    }
-
-    /// Charges a value of the request.
-    fn copied(&mut self, value: Option<Value>, variable: Variable) -> Evaluated {
         let value = value.ok_or_else(|| EvalError::missing(no_value(variable)))?;
         self.budget.create(value.bytes())?;
         Ok(value)
+    }
+
+    fn entry(&mut self, variable: Variable, key: &str) -> Evaluated {
+        let value = read::entry(self.variables, self.budget, variable, key)?;
+        value.ok_or_else(|| EvalError::missing(no_value(variable)))
     }
 
     fn object(
@@ -104,7 +99,7 @@ impl Evaluation<'_> {
         let mut entries = Vec::with_capacity(members.len());
         for (name, member) in members {
             self.budget.steps(1)?;
-            if let Some(value) = self.variables.variable(member.variable) {
+            if let Some(value) = read::variable(self.variables, self.budget, member.variable)? {
                 self.budget.element(&value)?;
                 entries.push((Value::Text(name.clone()), value));
             }
@@ -145,7 +140,7 @@ impl Evaluation<'_> {
     fn has_any(&mut self, variables: &[Variable]) -> Evaluated {
         for variable in variables {
             self.budget.steps(1)?;
-            if self.variables.variable(*variable).is_some() {
+            if read::variable(self.variables, self.budget, *variable)?.is_some() {
                 return Ok(Value::Bool(true));
             }
         }

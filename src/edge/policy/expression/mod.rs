@@ -19,6 +19,7 @@ mod functions;
 mod json;
 mod parse;
 mod pattern;
+mod read;
 mod resolve;
 mod shape;
 mod template;

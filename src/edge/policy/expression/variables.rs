@@ -27,6 +27,12 @@ pub trait Variables {
         0
     }
 
+    /// Returns the number of parts of a variable, such as cookies; with a key, of its entry. A
+    /// visitor chooses it, so it is known before the parts become values. 0: it has few.
+    fn parts(&self, _variable: Variable, _key: Option<&str>) -> usize {
+        0
+    }
+
     /// Returns the secret of a vault, for `secrets.get`.
     fn secret(&self, vault: &str, name: &str) -> Option<Arc<str>>;
 

@@ -2,6 +2,7 @@
 
 use super::super::call::{Call, FunctionSpec};
 use super::super::error::EvalError;
+use super::super::read;
 use super::super::value::Value;
 use super::super::variables::{PhaseSet, Variable};
 use super::{global, of};
@@ -25,13 +26,8 @@ pub(super) static FUNCTIONS: &[FunctionSpec] = &[
 ];
 
 fn entry(call: &mut Call<'_>, variable: Variable) -> Result<Option<Value>, EvalError> {
-    call.budget.read(call.variables.source_bytes(variable))?;
     let key = call.text(0)?;
-    let value = call.variables.entry(variable, key);
-    if let Some(value) = &value {
-        call.budget.create(value.bytes())?;
-    }
-    Ok(value)
+    read::entry(call.variables, call.budget, variable, key)
 }
 
 fn list(call: &mut Call<'_>, variable: Variable) -> Evaluated {
