@@ -55,6 +55,10 @@ impl Variables for LongRequest {
 fn bombs() -> Vec<String> {
     let doubled = |times: usize| format!("[1]{}", ".map(a, [a, a])".repeat(times));
     let replaced = format!("'aaaaaaaa'{}", ".replace('a', 'aaaaaaaa')".repeat(7));
+    // 24 KiB, of which JSON needs six bytes for each.
+    let long =
+        format!("'aaaaaaaa'{}.replace('a', 'aaaaaa')", ".replace('a', 'aaaaaaaa')".repeat(3));
+    let controls = format!("{long}.replace('a', '\\u0001')");
     vec![
         "lists.range(1000000000)".into(),
         "lists.range(100).map(a, lists.range(100).map(b, lists.range(100).map(c, a)))".into(),
@@ -82,6 +86,11 @@ fn bombs() -> Vec<String> {
         "req.user_agent.escapeUrl() + req.user_agent + req.user_agent + req.user_agent.upper() \
          + req.user_agent"
             .into(),
+        format!("{controls}.encodeJson()"),
+        format!("'%s'.format([[{controls}]])"),
+        format!("{controls}.escapeUrl()"),
+        format!("{{'a': {controls}}}.encodeQueryString()"),
+        format!("strings.quote({controls}.replace('x', 'y'))"),
         "req.user_agent.matches('(a?){30}(b?){30}a{30}[a-z]{100}$')".into(),
         "req.url.path.decodeJson()".into(),
         "req.url.path.isJson() || true".into(),

@@ -10,7 +10,7 @@ const MAX_STEPS: u32 = 10_000;
 
 /// Bytes of all values of one evaluation: those that it creates, and copies of the request. A
 /// list grows by doubling and is then copied once, so that an evaluation holds less than 256 KiB.
-const MAX_BYTES: u32 = 96 * 1024;
+pub(super) const MAX_BYTES: u32 = 96 * 1024;
 
 /// Bytes read in one step.
 const BYTES_PER_STEP: usize = 64;

@@ -1,16 +1,44 @@
 //! Values to text, and from and to JSON and YAML.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 
+use super::budget::MAX_BYTES;
 use super::error::EvalError;
 use super::time::duration_text;
 use super::value::{Value, ValueMap};
 
-/// Returns a value as JSON text. Times and bytes are texts.
+/// Returns a value as JSON text. Times and bytes are texts. A text that no budget has room for
+/// is not made: escapes can make it six times as long as the value.
 pub(super) fn encode(value: &Value) -> Result<String, EvalError> {
-    serde_json::to_string(&to_json(value)?)
-        .map_err(|_| EvalError::argument("the value cannot be JSON"))
+    let mut out = BoundedText(Vec::new());
+    let not_json = || EvalError::argument("the value cannot be JSON");
+    match serde_json::to_writer(&mut out, &to_json(value)?) {
+        Ok(()) => String::from_utf8(out.0).map_err(|_| not_json()),
+        Err(error) if error.is_io() => {
+            Err(EvalError::overrun("the expression needs too much memory"))
+        }
+        Err(_) => Err(not_json()),
+    }
+}
+
+/// Takes at most [`MAX_BYTES`].
+struct BoundedText(Vec<u8>);
+
+impl io::Write for BoundedText {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Widening: a limit of memory.
+        if self.0.len() + bytes.len() > MAX_BYTES as usize {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Returns a value as JSON.

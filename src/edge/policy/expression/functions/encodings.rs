@@ -7,6 +7,7 @@ use super::super::conversion;
 use super::super::error::EvalError;
 use super::super::json;
 use super::super::value::{Value, ValueMap};
+use super::urls::escaped;
 use super::{costly, global, member};
 use crate::http1::text::percent_decoded;
 use crate::proto::base64;
@@ -98,11 +99,8 @@ fn encode_query(call: &mut Call<'_>) -> Evaluated {
     for (key, value) in map.iter() {
         let values = value.as_list().unwrap_or(std::slice::from_ref(value));
         for value in values {
-            let pair = format!(
-                "{}={}",
-                super::urls::escaped(&key.display()?),
-                super::urls::escaped(&value.display()?)
-            );
+            let key = escaped(&key.display()?, call.budget)?;
+            let pair = format!("{key}={}", escaped(&value.display()?, call.budget)?);
             call.budget.create(pair.len() + 1)?;
             if !text.is_empty() {
                 text.push('&');

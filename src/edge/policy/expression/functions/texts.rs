@@ -38,8 +38,10 @@ fn pair(call: &mut Call<'_>, holds: fn(&str, &str) -> bool) -> Evaluated {
 }
 
 fn changed(call: &mut Call<'_>, change: fn(&str) -> String) -> Evaluated {
-    let text = change(call.text(0)?);
-    call.new_text(text)
+    let text = call.text(0)?;
+    // Before the memory is allocated. A letter in another case can be longer.
+    call.budget.fits(text.len())?;
+    call.new_text(change(text))
 }
 
 /// Returns the characters of a text, the bytes of bytes, or the elements of a list or a map.
@@ -137,6 +139,7 @@ fn byte_of(text: &str, position: usize) -> Option<usize> {
 
 fn quote(call: &mut Call<'_>) -> Evaluated {
     let text = call.text(0)?;
+    call.budget.fits(text.len())?;
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {

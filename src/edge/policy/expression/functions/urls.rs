@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::budget::EvalBudget;
 use super::super::call::{Call, FunctionSpec};
 use super::super::error::EvalError;
 use super::super::value::{Value, ValueMap};
@@ -20,13 +21,19 @@ pub(super) static FUNCTIONS: &[FunctionSpec] = &[
     member("isURL", (1, 1), |call| Ok(Value::Bool(url_parts(call.text(0)?).is_some()))),
 ];
 
-/// Returns a text in the encoding of queries: a blank is `+`.
-pub(super) fn escaped(text: &str) -> String {
-    percent_encoded(text.as_bytes()).replace("%20", "+")
+/// Returns a text in the encoding of queries: a blank is `+`. Fails before a text is made that the
+/// budget has no room for. Charges nothing.
+pub(super) fn escaped(text: &str, budget: &mut EvalBudget) -> Result<String, EvalError> {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let escapes = text.bytes().filter(|byte| !is_plain(byte)).count();
+    // An escape has three bytes.
+    budget.fits(text.len().saturating_add(2 * escapes))?;
+    Ok(percent_encoded(text.as_bytes()).replace("%20", "+"))
 }
 
 fn escape(call: &mut Call<'_>) -> Evaluated {
-    let text = escaped(call.text(0)?);
+    let text = call.text(0)?;
+    let text = escaped(text, call.budget)?;
     call.new_text(text)
 }
 
