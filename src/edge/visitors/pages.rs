@@ -169,7 +169,9 @@ impl ErrorPage {
         };
         usual("Content-Type", &kind);
         usual("Cache-Control", "no-store");
-        usual("Retry-After", if matches!(self.status, 429 | 503) { "1" } else { "" });
+        // The edge does not know when a response of a policy changes.
+        let is_transient = self.content.is_none() && matches!(self.status, 429 | 503);
+        usual("Retry-After", if is_transient { "1" } else { "" });
         if !code.is_empty() {
             let _ = write!(out, "ngrok-error-code: {code}\r\n");
         }
@@ -262,6 +264,16 @@ mod tests {
             let (head, _) = parts(&ErrorPage::new(status, 0, ""), PageFormat::default());
             assert_eq!(head.lines().next(), Some(line));
         }
+    }
+
+    #[test]
+    fn only_pages_of_the_edge_ask_for_another_attempt() {
+        let page = ErrorPage::agent_away("a.example");
+        assert!(parts(&page, PageFormat::default()).0.contains("\r\nRetry-After: 1"));
+        let content = Some(ReplyContent { kind: "text/plain".into(), body: "maintenance".into() });
+        let page = ErrorPage { content, ..page };
+        let (head, body) = parts(&page, PageFormat::default());
+        assert_eq!((head.contains("Retry-After"), body.as_str()), (false, "maintenance"));
     }
 
     #[test]
