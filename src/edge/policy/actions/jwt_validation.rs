@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::config::modules;
 use crate::edge::actions::action::{ActionError, Reply};
 use crate::edge::fetch::cache::FetchCache;
 use crate::edge::fetch::{FetchError, FetchErrorKind};
@@ -20,6 +21,7 @@ use crate::edge::policy::text::InterpolatedText;
 use crate::event;
 use crate::http1::text::percent_decoded;
 use crate::logging::rate_limit::LineQuota;
+use crate::net::url::Url;
 use crate::sys::sync::Mutex;
 use crate::time::Instant;
 
@@ -109,6 +111,10 @@ fn token_source(config: &ConfigReader<'_>) -> Option<TokenSource> {
     let kind = config.choice("type", TYPES);
     let in_body = config.choice("method", &["header", "body"]) == "body";
     let name = config.required_template("name")?;
+    let is_invalid = |name: &str| modules::check_header_name(name).is_err();
+    if !in_body && name.fixed().is_some_and(is_invalid) {
+        config.fault("name", 2210, "is not a valid name of a header.");
+    }
     let prefix = match config.has("prefix") {
         true => Some(config.template("prefix")?),
         false => None,
@@ -149,6 +155,12 @@ fn key_urls(jws: &ConfigReader<'_>) -> Option<Vec<InterpolatedText>> {
     }
     if urls.len() > MAX_URLS {
         jws.fault("keys", 2218, format!("has more than {MAX_URLS} URLs."));
+    }
+    let is_invalid =
+        |url: &InterpolatedText| url.fixed().is_some_and(|url| Url::parse(url).is_err());
+    if urls.iter().any(is_invalid) {
+        let reason = "must have http:// or https:// URLs without a user in additional_jkus.";
+        jws.fault("keys", 2226, reason);
     }
     Some(urls)
 }
