@@ -162,22 +162,11 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
     let cli = match Cli::from_args(&["culvert-edge"], &words) {
         Ok(cli) => cli,
+        Err(early) if early.status.is_ok() => {
+            return status(print(&format!("{}\n", early.output.trim_end())));
+        }
         Err(early) => {
-            let helped = early.status.is_ok();
-            let text = early.output.trim_end();
-            if helped {
-                return status(print(&format!("{text}\n")));
-            }
-            // The parser adds a line of its own about --help. The first line has the error; a
-            // missing argument is on the second.
-            let mut lines = text.lines();
-            let mut wrong = lines.next().unwrap_or_default().to_owned();
-            if let Some(missing) = lines.next().filter(|_| wrong.ends_with(':')) {
-                wrong = format!("{wrong} {}", missing.trim());
-            }
-            logging::fatal(&Refusal::text(format!(
-                "{wrong}\n'culvert-edge --help' lists commands and flags"
-            )));
+            logging::fatal(&Refusal::text(invalid_arguments(&early.output)));
             return 2;
         }
     };
@@ -207,6 +196,17 @@ pub fn main(args: impl IntoIterator<Item = String>) -> u8 {
         Some(EdgeCommand::Policy(Policy { command: Some(command) })) => report(command.run()),
     };
     status(result)
+}
+
+/// Returns the error of the parser, which adds a line of its own about `--help`. The first line
+/// has the error; a missing argument is on the second.
+fn invalid_arguments(output: &str) -> String {
+    let mut lines = output.trim_end().lines();
+    let mut error = lines.next().unwrap_or_default().to_owned();
+    if let Some(missing) = lines.next().filter(|_| error.ends_with(':')) {
+        error = format!("{error} {}", missing.trim());
+    }
+    format!("{error}\n'culvert-edge --help' lists commands and flags")
 }
 
 /// Prints the output of a command.
