@@ -1,9 +1,11 @@
 #!/bin/sh
 # make page: the page's sources become one document, page.html.gz, and the hashes of
 # its script and style become the policy, page.csp. Both are in the repository, so
-# that a build needs neither gzip nor openssl; a test fails when they are not up to date.
+# that a build needs neither zopfli nor openssl; a test fails when they are not up to date.
+# zopfli makes gzip files that are 4 % smaller than those of gzip -9.
 set -eu
 cd "$(dirname "$0")"
+sh ../../../tests/prepare.sh openssl zopfli
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -44,5 +46,5 @@ printf "%s" "default-src 'none'; script-src 'sha256-$(hash "$work/script")'; \
 style-src 'sha256-$(hash "$work/style")'; img-src data: blob:; connect-src 'self'; \
 base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
 require-trusted-types-for 'script'; trusted-types 'none'" >page.csp
-gzip -9n <"$work/page.html" >page.html.gz
+zopfli --i1000 -c "$work/page.html" >page.html.gz
 echo "page.html.gz: $(wc -c <page.html.gz) bytes, unpacked $(wc -c <"$work/page.html")"

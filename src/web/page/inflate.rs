@@ -1,4 +1,4 @@
-//! Decodes one gzip member with a header without options (RFC 1952), as `gzip -9n` writes it,
+//! Decodes one gzip member with a header without options (RFC 1952), as zopfli writes it,
 //! and its deflate blocks (RFC 1951). For the page of this program only: input from others
 //! does not belong here.
 
