@@ -102,8 +102,8 @@ impl RecordKey {
     /// section 5.3).
     fn nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
-        for (n, s) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
-            *n ^= s;
+        if let Some(end) = nonce.last_chunk_mut::<8>() {
+            *end = (u64::from_be_bytes(*end) ^ self.sequence).to_be_bytes();
         }
         // Reason: 2^64 records do not occur; the sealer stops at KEY_LIMIT.
         self.sequence = self.sequence.wrapping_add(1);
@@ -224,6 +224,16 @@ mod tests {
         let n = sealer.seal(ContentType::Data, &mut record, text.len()).unwrap();
         assert_eq!(n, record.len());
         record
+    }
+
+    #[test]
+    fn nonces_are_the_iv_with_the_number_of_the_record() {
+        let mut key = RecordKey::new(0, &secrets()).unwrap();
+        key.iv = [0xa0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0x0a, 0x0b];
+        key.sequence = 0x0102_0304_0506_07ff;
+        let first = key.nonce();
+        assert_eq!(first.as_ref(), &[0xa0, 1, 2, 3, 5, 7, 5, 3, 0x0d, 0x0f, 0x0d, 0xf4]);
+        assert_eq!(key.nonce().as_ref(), &[0xa0, 1, 2, 3, 5, 7, 5, 3, 0x0d, 0x0f, 2, 0x0b]);
     }
 
     #[test]
