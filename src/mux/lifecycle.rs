@@ -6,6 +6,7 @@ use super::fault_injection::{self, Bug};
 use super::flood::Flood;
 use super::muxer::Muxer;
 use super::stream::{HalfState, Purpose, StreamState};
+use super::table::StreamSlot;
 use super::{Code, Event, Reason, StreamId};
 use crate::time::Instant;
 
@@ -84,9 +85,9 @@ impl Muxer {
     }
 
     /// Queues a WNDINC if enough window is due.
-    pub(super) fn queue_window_update(&mut self, stream: StreamId) {
+    pub(super) fn queue_window_update(&mut self, slot: StreamSlot) {
         let share = self.window_share();
-        let Some(s) = self.table.by_id(stream) else { return };
+        let Some(s) = self.table.get(slot) else { return };
         s.receive_window.set_target(share);
         if fault_injection::is(Bug::NoWindowAfterFin) && s.send == HalfState::Finished {
             return;
@@ -99,6 +100,7 @@ impl Muxer {
         };
         if due && s.takes_data() && !s.wndinc_waits {
             s.wndinc_waits = true;
+            let stream = s.id;
             self.control_queue.wndinc(stream);
         }
     }

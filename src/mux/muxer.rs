@@ -239,7 +239,8 @@ impl Muxer {
 
     /// Records consumed bytes like [`Self::consumed`], with a current time.
     pub fn consumed_at(&mut self, stream: StreamId, n: usize, now: Instant) {
-        let Some(s) = self.application(stream) else { return };
+        let Some(slot) = self.table.find(stream) else { return };
+        let Some(s) = self.table.get(slot).filter(|s| s.is_application()) else { return };
         let n = s.receive_window.consumed(n);
         let empty = s.receive_window.unconsumed() == 0;
         let done = s.lingers && empty;
@@ -251,7 +252,7 @@ impl Muxer {
         if done {
             self.remove_stream(stream, Linger::No);
         } else {
-            self.queue_window_update(stream);
+            self.queue_window_update(slot);
         }
     }
 

@@ -353,7 +353,7 @@ impl Muxer {
                     let swap = fault_injection::is(Bug::EchoSwapped);
                     self.control_queue.beat(id, if swap { number.swap_bytes() } else { number });
                 }
-                self.queue_window_update(id);
+                self.queue_window_update(slot);
                 (taken, beat.and_then(|_| self.spend(Flood::Beats, now)))
             }
             Purpose::Requester => {
@@ -363,7 +363,7 @@ impl Muxer {
                 };
                 let (taken, echo) = heartbeat.echo(bytes, now);
                 stream.receive_window.swallowed(taken as u32);
-                self.queue_window_update(id);
+                self.queue_window_update(slot);
                 let event = match echo {
                     Echo::Incomplete => None,
                     Echo::Good(latency) => {
