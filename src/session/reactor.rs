@@ -59,7 +59,8 @@ pub fn start(
     let fd = socket.as_raw_fd();
     sys::limit_unsent(fd, MAX_UNSENT_BYTES);
     let poll = Poll::new()?;
-    poll.registry().register(&mut SourceFd(&fd), LINK, Interest::READABLE | Interest::WRITABLE)?;
+    // For room only while bytes wait for it: else each read would report room too.
+    poll.registry().register(&mut SourceFd(&fd), LINK, Interest::READABLE)?;
     let waker = Waker::new(poll.registry(), WAKE)?;
     let registry = poll.registry().try_clone()?;
     let now = sys::clock();
@@ -386,7 +387,12 @@ impl Reactor {
                 None => {}
             }
             match event {
-                None if over && consumed.is_none() => return Ok(()),
+                None if over => {
+                    if let Some((stream, n)) = consumed {
+                        self.session.core().mux.consumed(stream, n);
+                    }
+                    return Ok(());
+                }
                 None | Some(Event::Finished { .. }) => {}
                 Some(Event::Data { stream, bytes }) => {
                     gathered.add(stream, bytes, || sink);
