@@ -22,7 +22,7 @@ use crate::edge::policy::phases::PolicyServices;
 use crate::edge::policy::reader::PolicyEnvironment;
 use crate::edge::routes::Labels;
 use crate::edge::token;
-use crate::edge::visitors::internal::EdgeServices;
+use crate::edge::visitors::policy_services::EdgeServices;
 use crate::edge::visitors::stream_target::StreamTarget;
 use crate::http1::text::is_at_or_below;
 use crate::proto::codes::Refusal;

@@ -1,92 +1,21 @@
-//! Internal endpoints, and what else policies use of the edge. Which rules a visitor meets is
-//! decided in [`crate::edge::policy`].
+//! Internal endpoints: their search, and the connect phase of the endpoints that forward to them.
+//! Which rules a visitor meets is decided in [`crate::edge::policy`].
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::edge::Edge;
-use crate::edge::accounts::{merge, wall_clock};
+use crate::edge::accounts::wall_clock;
 use crate::edge::actions::ConnectDecision;
 use crate::edge::agents::address::{InternalAddress, Protocol};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
-use crate::edge::login::LoginServices;
-use crate::edge::login::clients::OAuthClient;
-use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyServices};
-use crate::edge::policy::rate_limit::RateTable;
+use crate::edge::policy::phases::{ConnectionInfo, InternalFault};
 use crate::edge::policy::visit::PolicyVisit;
-use crate::edge::restrictions::IpRules;
 use crate::event;
-use crate::proto::secret::Secret;
 use crate::sys;
 
 /// Endpoints that one visitor passes, the first included.
 pub const MAX_CHAIN: usize = 5;
-
-/// The edge, as policies see it.
-pub struct EdgeServices {
-    edge: Weak<Edge>,
-}
-
-impl EdgeServices {
-    /// Returns the services of an edge.
-    pub fn new(edge: &Arc<Edge>) -> Self {
-        EdgeServices { edge: Arc::downgrade(edge) }
-    }
-}
-
-impl fmt::Debug for EdgeServices {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("EdgeServices")
-    }
-}
-
-impl PolicyServices for EdgeServices {
-    fn check_internal(
-        &self,
-        account: &str,
-        protocol: Protocol,
-        url: &str,
-    ) -> Result<(), InternalFault> {
-        let edge = self
-            .edge
-            .upgrade()
-            .ok_or_else(|| InternalFault { code: 724, text: "The edge is stopping.".to_owned() })?;
-        find(&edge, account, protocol, url).map(drop)
-    }
-
-    fn ip_rules(&self, policies: &[String]) -> Option<IpRules> {
-        merge::existing_ip_rules(&self.edge.upgrade()?.accounts.table(), policies)
-    }
-
-    fn certificate_authority(&self, id: &str) -> Option<String> {
-        merge::certificate_authority(&self.edge.upgrade()?.accounts.table(), id)
-    }
-
-    fn secret(&self, account: &str, vault: &str, name: &str) -> Option<Secret> {
-        let edge = self.edge.upgrade()?;
-        // A credential with an ACL may belong to a guest: secrets are the operator's.
-        edge.config().credentials.by_id(account).filter(|owner| !owner.acl.is_limited())?;
-        merge::secret(&edge.accounts.table(), &edge.key, vault, name)
-    }
-
-    fn rates(&self) -> Arc<RateTable> {
-        // An edge that stops has no visitors any more.
-        self.edge.upgrade().map_or_else(RateTable::new, |edge| Arc::clone(&edge.rates))
-    }
-
-    fn logins(&self) -> Option<Arc<LoginServices>> {
-        Some(Arc::clone(&self.edge.upgrade()?.logins))
-    }
-
-    fn oauth_clients(&self) -> Vec<OAuthClient> {
-        self.edge.upgrade().map(|edge| edge.config().oauth.clone()).unwrap_or_default()
-    }
-
-    fn is_shared(&self, account: &str, domain: &str) -> bool {
-        self.edge.upgrade().is_none_or(|edge| edge.config().is_shared(account, domain))
-    }
-}
 
 /// Finds the internal endpoint of an account with this URL and this protocol.
 pub fn find(

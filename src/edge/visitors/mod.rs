@@ -23,6 +23,7 @@ pub mod linger;
 pub mod origin;
 pub mod pages;
 pub mod passthrough;
+pub mod policy_services;
 pub mod preface;
 pub mod request;
 pub mod response;
