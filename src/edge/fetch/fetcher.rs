@@ -10,18 +10,16 @@ use std::sync::Arc;
 use super::guard::FetchGuard;
 use super::message::{Fetch, FetchError, FetchErrorKind, FetchRequest, FetchResponse};
 use super::places::FetchPlaces;
+use super::redirect;
 use crate::config::Cas;
 use crate::net::dial;
-use crate::net::http_client::{Client, Method, Request, WebResponse};
+use crate::net::http_client::{Client, Request, WebResponse};
 use crate::net::resolver::Resolver;
 use crate::net::timed_stream::TimedStream;
 use crate::net::url::Url;
 use crate::sys;
 use crate::sys::sync::RwLock;
 use crate::time::Deadline;
-
-/// Longest URL, also of a redirect.
-const MAX_URL_BYTES: usize = 8 * 1024;
 
 /// What the edge may fetch: `fetch` of edge.yml.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,70 +59,15 @@ impl Fetch for EdgeFetcher {
     fn fetch(&self, request: &FetchRequest<'_>) -> Result<FetchResponse, FetchError> {
         let config = Arc::clone(&*self.config.read());
         let deadline = Deadline::At(sys::clock() + request.timeout);
-        let mut url = parse(request.url)?;
-        let origin = url.clone();
-        let (mut method, mut body) = (request.method, request.body);
-        let mut left = request.max_redirects;
-        loop {
+        redirect::follow(request, deadline, &mut |url, hop| {
             let busy = || {
                 let text = format!("too many requests to {} are under way", url.authority());
                 FetchError::new(FetchErrorKind::Busy, text)
             };
-            let place = self.places.enter(&url.host, deadline).ok_or_else(busy)?;
-            let same = url.has_origin_of(&origin);
-            let text = url.to_string();
-            let hop = Request {
-                method,
-                url: &text,
-                headers: if same { request.headers } else { &[] },
-                body,
-                limit: request.limit,
-                deadline,
-            };
-            let response = send(&config, &hop, &url, request.trusted)?;
-            drop(place);
-            let Some(location) = redirect(&response).filter(|_| request.max_redirects > 0) else {
-                return Ok(response);
-            };
-            if left == 0 {
-                return Err(failed(&url, "redirects too often"));
-            }
-            left -= 1;
-            let next = url.join(location).map_err(|e| failed(&url, &e))?;
-            if url.secure && !next.secure {
-                return Err(failed(&url, "redirects from https to http"));
-            }
-            // RFC 9110 15.4: 303 always becomes a GET, and 301 and 302 of a POST do in practice.
-            if response.status == 303
-                || matches!(response.status, 301 | 302) && method == Method::Post
-            {
-                (method, body) = (Method::Get, None);
-            }
-            if body.is_some() && !next.has_origin_of(&origin) {
-                return Err(failed(&url, "redirects a request with a body to another server"));
-            }
-            url = parse(&next.to_string())?;
-        }
+            let _place = self.places.enter(&url.host, deadline).ok_or_else(busy)?;
+            send(&config, hop, url, request.trusted)
+        })
     }
-}
-
-fn parse(text: &str) -> Result<Url, FetchError> {
-    let refused = |e: String| FetchError::new(FetchErrorKind::Refused, e);
-    if text.len() > MAX_URL_BYTES {
-        return Err(refused(format!("a URL has more than {MAX_URL_BYTES} bytes")));
-    }
-    Url::parse(text).map_err(refused)
-}
-
-fn failed(url: &Url, what: &str) -> FetchError {
-    FetchError::new(FetchErrorKind::Failed, format!("{} {what}", url.authority()))
-}
-
-/// Returns where a response redirects to.
-fn redirect(response: &FetchResponse) -> Option<&str> {
-    let location = response.headers.iter().find(|(name, _)| name == "location");
-    let (_, location) = location.filter(|_| matches!(response.status, 301..=303 | 307 | 308))?;
-    Some(location)
 }
 
 /// Sends one request.

@@ -2,9 +2,9 @@
 //! keys of issuers, providers of logins, `http-request`. An agent chooses these URLs, so it
 //! must not reach the network of the edge with them.
 //!
-//! [`guard`] decides which addresses are permitted, [`fetcher`] connects to them, [`places`]
-//! bounds the number of requests, and [`cache`] keeps documents. [`Fetch`] is what other code
-//! uses.
+//! [`guard`] decides which addresses are permitted, [`fetcher`] connects to them, [`redirect`]
+//! follows redirects, [`places`] bounds the number of requests, and [`cache`] keeps documents.
+//! [`Fetch`] is what other code uses.
 
 pub mod address;
 pub mod cache;
@@ -12,6 +12,7 @@ pub mod fetcher;
 pub mod guard;
 pub mod message;
 pub mod places;
+pub mod redirect;
 
 pub use fetcher::EdgeFetcher;
 pub use message::{Fetch, FetchError, FetchErrorKind, FetchRequest, FetchResponse};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cidr::Cidr;
+use crate::net::http_client::Method;
 
 /// A server that answers each connection with the next response, and reports the requests.
 struct Server {
