@@ -209,7 +209,9 @@ fn policy_of(typed: &ParsedCommand, endpoint: &mut Endpoint) -> Result<(), Comma
         return Ok(());
     }
     let text = read(place, policy::MAX_POLICY as u64).map_err(|e| {
-        CommandError::failed(format!("the traffic policy {place} cannot be read: {e}"))
+        CommandError::failed(format!(
+            "the traffic policy {place} cannot be read: {e}; check the path"
+        ))
     })?;
     policy::check_file(place, &text).map_err(CommandError::failed)?;
     endpoint.traffic_policy = text;

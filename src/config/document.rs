@@ -10,7 +10,6 @@ use std::fmt;
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
-use serde_yaml::mapping::Entry;
 use serde_yaml::value::{Tag, TaggedValue};
 use serde_yaml::{Mapping, Number, Value};
 
@@ -96,7 +95,8 @@ fn read(
     part: EntryPart,
 ) -> (bool, Result<Value, serde_yaml::Error>) {
     let (found, left) = (Cell::new(false), Cell::new(MAX_VALUES));
-    let reader = ValueReader { path, part, is_key: false, found: &found, left: &left };
+    let (found, left) = (&found, &left);
+    let reader = ValueReader { path, part, is_key: false, before: None, found, left };
     let root = reader.deserialize(serde_yaml::Deserializer::from_str(text));
     (found.get(), root)
 }
@@ -143,6 +143,8 @@ struct ValueReader<'a> {
     part: EntryPart,
     /// Whether the key of the first step is read, not its value.
     is_key: bool,
+    /// Entries before the key that is read.
+    before: Option<&'a Mapping>,
     found: &'a Cell<bool>,
     /// Rest of [`MAX_VALUES`].
     left: &'a Cell<usize>,
@@ -161,6 +163,11 @@ impl<'a> ValueReader<'a> {
         if end {
             self.found.set(true);
             return Err(E::custom("here"));
+        }
+        // Here, because the position of an error is that of the value that is read.
+        if self.before.is_some_and(|before| before.contains_key(&value)) {
+            let key = key_text(&value).unwrap_or_default();
+            return Err(E::custom(format_args!("duplicate entry with key {key:?}")));
         }
         let left = self.left.get().checked_sub(COST + length);
         self.left.set(left.ok_or_else(|| E::custom(TOO_MUCH))?);
@@ -181,7 +188,7 @@ impl<'a> ValueReader<'a> {
             Some([first, rest @ ..]) if Some(first) == step.as_ref() => Some(rest),
             _ => None,
         };
-        ValueReader { path, ..self }
+        ValueReader { path, is_key: false, before: None, ..self }
     }
 }
 
@@ -247,16 +254,11 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         self.container()?;
         let mut mapping = Mapping::new();
-        while let Some(key) = map.next_key_seed(ValueReader { is_key: true, ..self })? {
+        loop {
+            let reader = ValueReader { is_key: true, before: Some(&mapping), ..self };
+            let Some(key) = map.next_key_seed(reader)? else { break };
             let reader = self.below(key_text(&key).map(PathSegment::Key));
-            match mapping.entry(key) {
-                Entry::Vacant(entry) => drop(entry.insert(map.next_value_seed(reader)?)),
-                Entry::Occupied(entry) => {
-                    let key = key_text(entry.key()).unwrap_or_default();
-                    let message = format!("duplicate entry with key {key:?}");
-                    return Err(serde::de::Error::custom(message));
-                }
-            }
+            mapping.insert(key, map.next_value_seed(reader)?);
         }
         Ok(Value::Mapping(mapping))
     }
@@ -344,6 +346,19 @@ mod tests {
         assert_eq!(position(&[key("nobody")], EntryPart::Key), None);
         assert_eq!(position(&[key("version"), key("x")], EntryPart::Key), None);
         assert_eq!(show(&ssh), "endpoints[1].upstream.url");
+    }
+
+    #[test]
+    fn a_duplicate_key_is_at_its_second_place() {
+        for (text, place) in [
+            ("a: 1\nb:\n  - 2\na:\n  - 3\n", (4, 1)),
+            ("a:\n  - {b: 1, c: 2,\n     b: 3}\n", (3, 6)),
+            ("1: a\n'1': b\n1: c\n", (3, 1)),
+        ] {
+            let (message, position) = Document::parse(text.to_owned()).expect_err(text);
+            assert!(message.contains("duplicate entry with key \""), "{message}");
+            assert_eq!(position.map(|p| (p.line, p.column)), Some(place), "{text}");
+        }
     }
 
     #[test]

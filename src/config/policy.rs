@@ -38,6 +38,9 @@ fn parse(text: &str) -> Result<Document, String> {
         })?;
     match &document.root {
         Value::Mapping(mapping) if mapping.keys().all(Value::is_string) => Ok(document),
+        Value::Null => {
+            Err("is empty; write a mapping of phases, as in on_http_request:".to_owned())
+        }
         _ => Err("is not a traffic policy; it must be a mapping of phases, \
                   as in on_http_request:"
             .to_owned()),
@@ -89,11 +92,12 @@ impl<'a> DocumentReader<'a> {
             }
             _ => self.wrong(section, key, "a mapping"),
         };
-        let text = text.unwrap_or_default();
-        if !text.is_empty() {
-            self.check_policy(section, key, &text);
+        // An empty file is a mistake: its endpoint would be open to all.
+        let is_file = key == "traffic_policy_file";
+        if let Some(text) = text.as_deref().filter(|text| is_file || !text.is_empty()) {
+            self.check_policy(section, key, text);
         }
-        (text, String::new())
+        (text.unwrap_or_default(), String::new())
     }
 
     /// Adds the faults of the policy of `key`, which is `text`.
@@ -136,6 +140,9 @@ mod tests {
         for text in bad {
             let message = check(text).expect_err(text);
             assert!(!message.contains('\n'), "{message}");
+        }
+        for empty in ["", "# later\n", "null"] {
+            assert!(check(empty).expect_err(empty).starts_with("is empty; write "));
         }
         assert!(check(&"a".repeat(MAX_POLICY + 1)).is_err());
     }

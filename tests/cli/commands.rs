@@ -636,7 +636,7 @@ fn a_policy_that_is_none_is_refused_before_connecting() {
         ("list", "- 1\n", "is not a traffic policy"),
         ("broken", "on_http_request: [\n", "is not valid YAML"),
         ("tab", "on_http_request:\n\t- 1\n", "indented with a tab"),
-        ("empty", "", "is not a traffic policy"),
+        ("empty", "", "is empty; write a mapping of phases"),
     ] {
         let file = home.file(name, text);
         for flag in ["traffic-policy-file", "policy-file"] {
@@ -646,7 +646,7 @@ fn a_policy_that_is_none_is_refused_before_connecting() {
         }
     }
     let said = home.run("tcp 22 --traffic-policy-file no.yml").refused(1);
-    assert!(said.contains("no.yml cannot be read"), "{said}");
+    assert!(said.contains("no.yml cannot be read") && said.ends_with("; check the path"), "{said}");
     // A server of the test with a fixed response.
     for (answer, expected) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n- 1", "is not a traffic policy"),

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use super::client::EdgeApi;
 use super::{output, place};
 
+/// Time of an object without one, in the REST API.
+const NO_TIME: &str = "1970-01-01T00:00:00Z";
+
 /// Defines a command with the flags that all of them have. The parser cannot share flags
 /// between commands.
 macro_rules! remote {
@@ -165,7 +168,13 @@ impl TokenAdd {
 
 impl TokenList {
     fn run(self) -> Result<String, String> {
-        let list = self.api()?.list("/credentials", "credentials")?;
+        let mut list = self.api()?.list("/credentials", "credentials")?;
+        for credential in list.iter_mut().filter(|_| !self.json) {
+            // Those of edge.yml: the file has no time of creation, and the API needs one.
+            if credential["created_at"] == NO_TIME {
+                credential["created_at"] = Value::Null;
+            }
+        }
         let columns = [
             ("id", "id"),
             ("created", "created_at"),
