@@ -392,3 +392,28 @@ fn a_tls_endpoint_is_terminated_with_the_certificate_of_the_policy() {
     let refused = old.write("x").and_then(|()| old.read_exact(1));
     assert!(refused.is_err(), "TLS 1.2 is below min_version");
 }
+
+/// The agent of the internal endpoint terminates TLS only if the edge has not.
+#[test]
+fn an_agent_gets_no_tls_that_the_edge_has_terminated() {
+    let (edge, echo, dir) = (Edge::start(), Upstream::echo(), TempDir::new());
+    let authority = Authority::new();
+    let (chain, key) = authority.pair(&["own.localhost"]);
+    let files = [dir.write("own.pem", &chain), dir.write("own.key", &key)];
+    let [crt, file] = files.map(|path| path.display().to_string());
+    let address = echo.addr.to_string();
+    let inner = ["tls", &address, "--url=tls://inner.internal", "--terminate-at=agent", "--crt"];
+    let _inner = agent(&edge.config, inner.into_iter().chain([&*crt, "--key", &file])).start();
+    let terminate = json!({ "type": "terminate-tls",
+        "config": { "server_certificate": chain, "server_private_key": key } });
+    let forward =
+        json!({ "type": "forward-internal", "config": { "url": "tls://inner.internal" } });
+    let ca = dir.write("ca.pem", authority.pem());
+    for actions in [vec![terminate, forward.clone()], vec![forward]] {
+        let policy = json!({ "on_tcp_connect": [{ "actions": actions }] }).to_string();
+        let outer = start(&edge, &echo, &["tls", "--url", "tls://own.localhost"], &policy);
+        let mut wire = certs::connect(edge.address_of(outer.url()), "own.localhost", &ca);
+        wire.write("through both").unwrap();
+        assert_eq!(wire.read_exact(12).unwrap(), b"through both");
+    }
+}

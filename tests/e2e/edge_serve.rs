@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::TempDir;
 use crate::support::agent::{self, Agent};
-use crate::support::certs::{Authority, connect, presented};
+use crate::support::certs::{self, Authority, connect, presented};
 use crate::support::process::{Process, plant_secret};
 use crate::support::serve::{LISTENERS, Serve, serve};
 use crate::support::upstream::Upstream;
@@ -182,6 +182,41 @@ fn requests_for_another_host_than_the_server_name_are_misdirected() {
         assert_eq!(wire.read_response("GET").unwrap().status(), status, "{host}");
     }
     drop(agents);
+}
+
+/// One certificate and one account have both hosts, but only one accepts TLS 1.2.
+#[test]
+fn a_connection_for_another_host_does_not_avoid_the_version_of_tls() {
+    let (dir, upstream, authority) = (TempDir::new(), Upstream::hello(), Authority::new());
+    let (certificate, key) = authority.pair(&["*.tunnels.test", "127.0.0.1"]);
+    dir.write("tunnels.pem", certificate);
+    dir.write("tunnels.key", key);
+    let ca = dir.write("visitors-ca.pem", authority.pem());
+    let more = credentials() + "certificates: [{certificate: tunnels.pem, key: tunnels.key}]\n";
+    let edge = Serve::start_in(dir, &more);
+    let port = upstream.port().to_string();
+    let connect_url = edge.address("agent_addr");
+    let text = format!(
+        "version: 3\nagent: {{authtoken: {BOB}, connect_url: '{connect_url}', connect_cas: '{}'}}\n",
+        ca.display()
+    );
+    let config = edge.write("bob.yml", text);
+    let policy = edge.write(
+        "policy.yml",
+        "on_tcp_connect: [{actions: [{type: terminate-tls, config: {min_version: '1.3'}}]}]\n",
+    );
+    let policy = policy.display().to_string();
+    let args = ["http", &port, "--url", "x.tunnels.test", "--traffic-policy-file", &policy];
+    let _strict = agent::agent(&config, args).start();
+    let _open = agent::agent(&config, ["http", &port, "--url", "y.tunnels.test"]).start();
+    let ask = |name: &str, config| {
+        let mut wire = certs::connect_with(edge.address("https_addr"), name, config);
+        wire.write("GET / HTTP/1.1\r\nHost: x.tunnels.test\r\n\r\n")?;
+        wire.read_response("GET").map(|response| response.status())
+    };
+    assert!(ask("x.tunnels.test", certs::old_client(&ca)).is_err(), "TLS 1.2 is accepted");
+    assert_eq!(ask("y.tunnels.test", certs::old_client(&ca)).unwrap(), 421);
+    assert_eq!(ask("y.tunnels.test", certs::client(&ca)).unwrap(), 200);
 }
 
 #[test]

@@ -124,11 +124,18 @@ impl ActionSet {
     }
 
     /// Returns whether a connection, whose handshake had `tls`, has shown the certificate of a
-    /// client that this endpoint needs.
-    pub fn admits_handshake(&self, tls: Option<&Arc<TlsOptions>>) -> bool {
-        let needed = self.tls().and_then(|tls| tls.client_cas.as_ref());
+    /// client that this endpoint needs, and has a version of TLS that it accepts. `version`
+    /// returns that of the connection; `None` if the edge has not made the handshake.
+    pub fn admits_handshake(
+        &self,
+        tls: Option<&Arc<TlsOptions>>,
+        version: impl FnOnce() -> Option<&'static str>,
+    ) -> bool {
+        let Some(own) = self.tls() else { return true };
+        let needed = own.client_cas.as_ref();
         let shown = tls.and_then(|tls| tls.client_cas.as_ref());
         needed.is_none_or(|needed| shown.is_some_and(|shown| Arc::ptr_eq(needed, shown)))
+            && (own.versions.is_empty() || version().is_none_or(|version| own.accepts(version)))
     }
 
     /// Returns whether both sets were made from equal options.

@@ -13,8 +13,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
+    DigitallySignedStruct, DistinguishedName, ProtocolVersion, RootCertStore, ServerConfig,
+    SignatureScheme, SupportedProtocolVersion,
 };
 
 use crate::edge::certificates::certified;
@@ -60,6 +60,12 @@ impl TlsOptions {
         Ok(config)
     }
 
+    /// Returns whether a version, `1.2` or `1.3`, is one of these options.
+    pub fn accepts(&self, version: &str) -> bool {
+        self.versions.is_empty()
+            || self.versions.iter().any(|accepted| version_name(accepted.version) == version)
+    }
+
     fn build(&self, usual: &ServerConfig) -> Result<ServerConfig, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
         let builder = match self.versions.is_empty() {
@@ -77,6 +83,15 @@ impl TlsOptions {
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols.clone_from(&usual.alpn_protocols);
         Ok(config)
+    }
+}
+
+/// Returns a version of TLS as policies write it; empty for one that the edge does not have.
+pub fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_2 => "1.2",
+        ProtocolVersion::TLSv1_3 => "1.3",
+        _ => "",
     }
 }
 

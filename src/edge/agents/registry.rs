@@ -114,7 +114,8 @@ impl OnlineEndpoint {
         self.options.actions.is_same_as(&other.options.actions)
     }
 
-    /// Returns the headers before a visitor's bytes (protocol 6.1, 6.3).
+    /// Returns the headers before a visitor's bytes (protocol 6.1, 6.3). `tls`: the visitor of an
+    /// HTTP endpoint uses TLS; the edge has terminated the TLS of another visitor.
     pub fn prefix(&self, visitor: SocketAddr, local: SocketAddr, tls: bool) -> Vec<u8> {
         let peer = SocketAddr::new(visitor.ip().to_canonical(), visitor.port());
         let (proto, edge_type) = match self.protocol {
@@ -128,8 +129,9 @@ impl OnlineEndpoint {
             client_addr: peer.to_string(),
             proto: proto.into(),
             edge_type: edge_type.into(),
-            passthrough_tls: self.protocol == Protocol::Tls
-                && !self.options.actions.terminates_tls(),
+            // By the connection: another endpoint, whose policy forwards to this one, may have
+            // terminated TLS.
+            passthrough_tls: self.protocol == Protocol::Tls && !tls,
         };
         let mut bytes = header.encode();
         if self.options.proxy_proto != 0 {

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use rustls::{HandshakeKind, ProtocolVersion, ServerConnection};
+use rustls::{HandshakeKind, ServerConnection};
 
 use super::origin::ConnectionOrigin;
 use super::visitor::Visitor;
-use crate::edge::actions::tls::TlsOptions;
+use crate::edge::actions::tls::{TlsOptions, version_name};
 use crate::edge::policy::phases::TlsDetails;
 use crate::session::Outlet;
 use crate::sys;
@@ -55,11 +55,7 @@ struct Tls {
 fn details_of(state: &ServerConnection) -> TlsDetails {
     let suite = state.negotiated_cipher_suite().map(|suite| suite.suite());
     TlsDetails {
-        version: match state.protocol_version() {
-            Some(ProtocolVersion::TLSv1_2) => "1.2",
-            Some(ProtocolVersion::TLSv1_3) => "1.3",
-            _ => "",
-        },
+        version: state.protocol_version().map(version_name).unwrap_or_default(),
         // The names of rustls have the version where the standard has none.
         cipher_suite: suite
             .and_then(|suite| suite.as_str())

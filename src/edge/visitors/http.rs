@@ -419,7 +419,8 @@ impl HttpVisitor<'_> {
     /// Returns whether the TLS connection was made for the endpoint. Another one could have
     /// other rules for its visitors. A trusted proxy sends the requests of many visitors.
     fn is_for(&self, endpoint: &OnlineEndpoint) -> bool {
-        if !endpoint.options.actions.admits_handshake(self.conn.tls_options()) {
+        let version = || self.conn.handshake_details().map(|details| details.version);
+        if !endpoint.options.actions.admits_handshake(self.conn.tls_options(), version) {
             return false;
         }
         let name = self.conn.server_name().filter(|_| !self.visitor.trusted);
