@@ -17,7 +17,7 @@ use super::fetch::guard::FetchGuard;
 use super::login::clients::OAuthClient;
 use super::login::providers::{self, PROVIDERS};
 use super::proxies::TrustedProxies;
-use super::restrictions::Restrictions;
+use super::restrictions::{IpPolicies, Restrictions};
 use super::routes::{LabelRoute, Labels};
 use super::token;
 use crate::cidr::Cidr;
@@ -74,6 +74,8 @@ pub struct EdgeConfig {
     pub reserved_ports: HashSet<u16>,
     /// IP restrictions, from the store.
     pub restrictions: Restrictions,
+    /// IP policies, from the store.
+    pub ip_policies: IpPolicies,
 }
 
 /// Address of the REST API.
@@ -337,6 +339,7 @@ impl EdgeConfig {
             api: ApiListener::Default,
             reserved_ports: HashSet::new(),
             restrictions: Restrictions::default(),
+            ip_policies: IpPolicies::new(),
         };
         config.apply(flags)?;
         let listeners = [
@@ -466,6 +469,7 @@ impl ConfigFile {
             limits: self.limits.resolve()?,
             reserved_ports: HashSet::new(),
             restrictions: Restrictions::default(),
+            ip_policies: IpPolicies::new(),
         })
     }
 }

@@ -1,9 +1,14 @@
 //! IP restrictions of the whole edge: which addresses agents, visitors and clients of the REST
 //! API may come from. Restrictions of one endpoint are in [`super::actions`].
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::cidr::Cidr;
+
+/// IP policies by id.
+pub type IpPolicies = HashMap<String, Arc<IpRules>>;
 
 /// Networks of an IP restriction: an address is admitted that is in `allow` and not in `deny`.
 #[derive(Clone, Debug, Default)]

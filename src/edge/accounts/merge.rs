@@ -1,14 +1,16 @@
 //! Configuration of the edge with its accounts: that of edge.yml and flags, and the objects of
 //! the store. The objects were checked when they were created.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::table::ObjectTable;
 use crate::cidr::Cidr;
 use crate::edge::agents::acl::Acl;
 use crate::edge::agents::credentials::{Credential, CredentialSource, Credentials};
 use crate::edge::config::EdgeConfig;
-use crate::edge::restrictions::{IpRules, Restrictions};
+use crate::edge::restrictions::{IpPolicies, IpRules, Restrictions};
 use crate::edge::store::{ObjectKind, StoredObject};
 use crate::edge::token::TokenKey;
 use crate::proto::secret::Secret;
@@ -43,7 +45,8 @@ pub fn merge(file: &EdgeConfig, table: &ObjectTable) -> EdgeConfig {
     config.domains.extend(domains);
     let addresses = table.of_kind(ObjectKind::ReservedAddr).filter_map(|o| o.name.as_ref());
     config.reserved_ports = addresses.filter_map(|name| port(name)).collect();
-    config.restrictions = restrictions(table);
+    config.ip_policies = ip_policies(table);
+    config.restrictions = restrictions(table, &config.ip_policies);
     config
 }
 
@@ -97,7 +100,7 @@ pub fn port(name: &str) -> Option<u16> {
     }
 }
 
-fn restrictions(table: &ObjectTable) -> Restrictions {
+fn restrictions(table: &ObjectTable, ip_policies: &IpPolicies) -> Restrictions {
     let mut all = Restrictions::default();
     for object in table.of_kind(ObjectKind::IpRestriction) {
         let traffic = match object.text(RESTRICTION_TYPE) {
@@ -110,7 +113,11 @@ fn restrictions(table: &ObjectTable) -> Restrictions {
         if policies.is_empty() {
             continue;
         }
-        let rules = ip_rules(table, &policies);
+        let mut rules = IpRules::default();
+        for policy in policies.iter().filter_map(|id| ip_policies.get(id)) {
+            rules.allow.extend(&policy.allow);
+            rules.deny.extend(&policy.deny);
+        }
         let list = match object.flag(RESTRICTION_ENFORCED) {
             true => &mut traffic.enforced,
             false => &mut traffic.unenforced,
@@ -120,29 +127,23 @@ fn restrictions(table: &ObjectTable) -> Restrictions {
     all
 }
 
-/// Returns the rules of IP policies for a traffic policy; `None` if one of them does not exist.
-pub fn existing_ip_rules(table: &ObjectTable, policies: &[String]) -> Option<IpRules> {
-    let exists = |id: &String| table.find(ObjectKind::IpPolicy, id).is_some();
-    policies.iter().all(exists).then(|| ip_rules(table, policies))
-}
-
 /// Returns the certificate of a CA as PEM; `None` if it does not exist.
 pub fn certificate_authority(table: &ObjectTable, id: &str) -> Option<String> {
     Some(table.find(ObjectKind::CertificateAuthority, id)?.text(CA_PEM).to_owned())
 }
 
-/// Returns the rules of several policies as one list.
-pub fn ip_rules(table: &ObjectTable, policies: &[String]) -> IpRules {
-    let mut rules = IpRules::default();
+/// Returns the rules of each IP policy.
+pub fn ip_policies(table: &ObjectTable) -> IpPolicies {
+    let all = table.of_kind(ObjectKind::IpPolicy);
+    let mut policies: HashMap<&str, IpRules> =
+        all.map(|policy| (policy.id.as_str(), IpRules::default())).collect();
     for rule in table.of_kind(ObjectKind::IpPolicyRule) {
-        if !policies.iter().any(|id| id == rule.text(RULE_POLICY)) {
-            continue;
-        }
+        let Some(policy) = policies.get_mut(rule.text(RULE_POLICY)) else { continue };
         let Some(network) = Cidr::parse(rule.text(RULE_CIDR)) else { continue };
         match rule.text(RULE_ACTION) {
-            "allow" => rules.allow.push(network),
-            _ => rules.deny.push(network),
+            "allow" => policy.allow.push(network),
+            _ => policy.deny.push(network),
         }
     }
-    rules
+    policies.into_iter().map(|(id, rules)| (id.to_owned(), Arc::new(rules))).collect()
 }

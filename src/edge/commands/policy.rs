@@ -147,8 +147,8 @@ impl PolicyServices for StoredServices {
         Err(InternalFault { code: 724, text: "The edge is not running.".to_owned() })
     }
 
-    fn ip_rules(&self, policies: &[String]) -> Option<IpRules> {
-        merge::existing_ip_rules(self.objects()?, policies)
+    fn ip_policy(&self, id: &str) -> Option<Arc<IpRules>> {
+        merge::ip_policies(self.objects()?).remove(id)
     }
 
     fn certificate_authority(&self, id: &str) -> Option<String> {

@@ -93,8 +93,8 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
         url: &str,
     ) -> Result<(), InternalFault>;
 
-    /// Returns the networks of IP policies; `None` if one of the policies does not exist.
-    fn ip_rules(&self, policies: &[String]) -> Option<IpRules>;
+    /// Returns the networks of an IP policy; `None` if it does not exist.
+    fn ip_policy(&self, id: &str) -> Option<Arc<IpRules>>;
 
     /// Returns the certificate of a CA as PEM; `None` if it does not exist.
     fn certificate_authority(&self, id: &str) -> Option<String>;

@@ -47,8 +47,8 @@ impl PolicyServices for EdgeServices {
         internal::find(&edge, account, protocol, url).map(drop)
     }
 
-    fn ip_rules(&self, policies: &[String]) -> Option<IpRules> {
-        merge::existing_ip_rules(&self.edge.upgrade()?.accounts.table(), policies)
+    fn ip_policy(&self, id: &str) -> Option<Arc<IpRules>> {
+        self.edge.upgrade()?.config().ip_policies.get(id).cloned()
     }
 
     fn certificate_authority(&self, id: &str) -> Option<String> {

@@ -49,7 +49,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
     }
     let policies = config.texts("ip_policies", MAX_POLICIES);
     for id in &policies {
-        if config.environment.services.ip_rules(std::slice::from_ref(id)).is_none() {
+        if config.environment.services.ip_policy(id).is_none() {
             let shown: String = id.chars().take(60).collect();
             let reason = format!("names the IP policy {shown:?}, which does not exist.");
             config.fault("ip_policies", 2216, reason);
@@ -101,10 +101,10 @@ impl RestrictIps {
             return Ok(Verdict { admitted: false, matched });
         }
         let mut allowed = find(&self.allow, ip, scope)?;
-        if !self.policies.is_empty() {
+        for id in &self.policies {
             // A policy that was removed after the Bind allows no visitor.
             let missing = ActionError("an IP policy of restrict-ips does not exist any more");
-            let rules = scope.input.services.ip_rules(&self.policies).ok_or(missing)?;
+            let rules = scope.input.services.ip_policy(id).ok_or(missing)?;
             let within = |list: &[Cidr]| list.iter().find(|cidr| cidr.contains(ip)).copied();
             if let Some(cidr) = within(&rules.deny) {
                 return Ok(Verdict { admitted: false, matched: cidr.to_string() });

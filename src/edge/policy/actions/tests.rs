@@ -38,10 +38,10 @@ impl PolicyServices for FakeEdge {
         Err(InternalFault { code: 3200, text: String::new() })
     }
 
-    fn ip_rules(&self, policies: &[String]) -> Option<IpRules> {
+    fn ip_policy(&self, id: &str) -> Option<Arc<IpRules>> {
         let list = |text: &str| vec![Cidr::parse(text).unwrap()];
         let rules = IpRules { allow: list("192.0.2.0/24"), deny: list("192.0.2.128/25") };
-        policies.iter().all(|id| id == "ipp_office").then_some(rules)
+        (id == "ipp_office").then(|| Arc::new(rules))
     }
 
     fn certificate_authority(&self, _: &str) -> Option<String> {
