@@ -79,12 +79,25 @@ fn pass(
         }
         return Ok(());
     };
-    stage.text.push_str(text);
-    if stage.text.len() - stage.done < SEARCHED_BYTES {
-        return Ok(());
+    let mut text = text;
+    loop {
+        // Searches begin at the same places of a body, whatever its pieces are.
+        let missing = SEARCHED_BYTES.saturating_sub(stage.text.len() - stage.done);
+        if text.len() < missing {
+            stage.text.push_str(text);
+            return Ok(());
+        }
+        let (taken, later) = text.split_at(char_boundary_after(text, missing));
+        stage.text.push_str(taken);
+        let new = stage.search(false).map_err(|TooLong| TransformError)?;
+        pass(rest, &new, emit)?;
+        text = later;
     }
-    let new = stage.search(false).map_err(|TooLong| TransformError)?;
-    pass(rest, &new, emit)
+}
+
+/// Returns the first boundary of a character that is not before `at`, which is in the text.
+fn char_boundary_after(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 
 /// Ends the body.
@@ -202,6 +215,18 @@ mod tests {
             let pairs = lists[round % lists.len()];
             for size in [1 + random.below(100), 5000] {
                 assert_eq!(run(&body, size, pairs), whole(&body, pairs), "{round} {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_match_longer_than_the_held_text_does_not_depend_on_the_pieces() {
+        // Searches at 35,000 bytes, as with pieces of 5,000, are fewer than at 32 KiB.
+        let body = [b"<".to_vec(), vec![b'a'; 69_000], b">\xc3".to_vec()].concat();
+        for pairs in [&[("(?s)<.*>", "x"), ("a", "b")][..], &[("(?s)a.*", "\u{e4}")]] {
+            let expected = run(&body, body.len(), pairs);
+            for size in [100, 4999, 5000, HELD_BYTES + 1] {
+                assert!(run(&body, size, pairs) == expected, "{size}");
             }
         }
     }

@@ -19,6 +19,7 @@ pub mod jwt;
 pub mod messages;
 pub mod policy_document;
 pub mod policy_expression;
+pub mod policy_replacement;
 pub mod proxy_header;
 pub mod proxy_protocol;
 pub mod rest_filter;
@@ -46,7 +47,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     Target { name: "frame", check: frame::check, generate: frame::generate, runs: 20_000 },
     Target {
         name: "session_ops",
@@ -158,6 +159,12 @@ pub const TARGETS: [Target; 23] = [
         check: policy_expression::check,
         generate: policy_expression::generate,
         runs: 3_000,
+    },
+    Target {
+        name: "policy_replacement",
+        check: policy_replacement::check,
+        generate: policy_replacement::generate,
+        runs: 60,
     },
     Target { name: "jwt", check: jwt::check, generate: jwt::generate, runs: 5_000 },
 ];

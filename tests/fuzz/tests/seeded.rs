@@ -71,6 +71,11 @@ fn policy_expression() {
 }
 
 #[test]
+fn policy_replacement() {
+    run("policy_replacement");
+}
+
+#[test]
 fn jwt() {
     run("jwt");
 }
