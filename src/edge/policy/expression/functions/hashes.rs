@@ -5,7 +5,7 @@ use ring::digest;
 use super::super::call::{Call, FunctionSpec};
 use super::super::error::EvalError;
 use super::super::value::Value;
-use super::{costly, global, member};
+use super::{costly, global, md5, member, xxhash};
 use crate::proto::{base64, hex};
 
 type Evaluated = Result<Value, EvalError>;
@@ -19,6 +19,10 @@ pub(super) static FUNCTIONS: &[FunctionSpec] = &[
     costly(DIGEST_STEPS, global("hash.sha512", (1, 2), sha512)),
     costly(DIGEST_STEPS, global("hash.crc32", (1, 2), crc32)),
     costly(DIGEST_STEPS, global("hash.crc64", (1, 2), crc64)),
+    costly(DIGEST_STEPS, global("hash.md5", (1, 2), md5)),
+    costly(DIGEST_STEPS, global("hash.xxhash64", (1, 2), xxhash64)),
+    costly(DIGEST_STEPS, member("md5", (1, 2), md5)),
+    costly(DIGEST_STEPS, member("xxhash64", (1, 2), xxhash64)),
     costly(DIGEST_STEPS, member("sha1", (1, 2), sha1)),
     costly(DIGEST_STEPS, member("sha256", (1, 2), sha256)),
     costly(DIGEST_STEPS, member("sha512", (1, 2), sha512)),
@@ -53,6 +57,16 @@ fn crc32(call: &mut Call<'_>) -> Evaluated {
 fn crc64(call: &mut Call<'_>) -> Evaluated {
     let sum = !checksum(call.text(0)?, 0xd800_0000_0000_0000);
     shown(call, &sum.to_be_bytes())
+}
+
+fn md5(call: &mut Call<'_>) -> Evaluated {
+    let text = call.text(0)?;
+    shown(call, &md5::digest(text.as_bytes()))
+}
+
+fn xxhash64(call: &mut Call<'_>) -> Evaluated {
+    let text = call.text(0)?;
+    shown(call, &xxhash::xxhash64(text.as_bytes()).to_be_bytes())
 }
 
 /// Returns the register of a cyclic redundancy check over a text, bit by bit. The polynomial is

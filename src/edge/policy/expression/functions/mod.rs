@@ -6,11 +6,13 @@ mod dates;
 mod encodings;
 mod hashes;
 mod lists;
+mod md5;
 mod networks;
 mod requests;
 mod services;
 mod texts;
 mod urls;
+mod xxhash;
 
 pub(super) use lists::sort;
 
@@ -38,7 +40,7 @@ static TABLES: &[&[FunctionSpec]] = &[
 ];
 
 /// Functions of ngrok's service that this edge does not have.
-static LACKING: &[&str] = &["hash.md5", "hash.xxhash64", "md5", "xxhash64", "type"];
+static LACKING: &[&str] = &["type"];
 
 /// Returns a function. The error is the reason.
 pub(super) fn find(name: &str, is_member: bool) -> Result<&'static FunctionSpec, String> {
