@@ -217,12 +217,31 @@ impl Edge {
         if !visitor.set_thread(&place) {
             return false;
         }
-        let job = Box::new(move || {
+        self.queue(Box::new(move || {
             job();
             drop(place);
-        });
+        }))
+    }
+
+    /// Has another thread do work for a visitor with this address, whose own thread may be
+    /// elsewhere. It takes a place of the visitor's share. Returns `false` if it is refused. Does
+    /// not block.
+    pub fn run_for_visitor(&self, client: IpAddr, job: Job) -> bool {
+        let limit = self.config().limits.threads;
+        let Some(place) = self.threads.admit(visitor::owner(client), limit) else {
+            self.warn_full("threads for visitors");
+            return false;
+        };
+        self.queue(Box::new(move || {
+            job();
+            drop(place);
+        }))
+    }
+
+    fn queue(&self, job: Job) -> bool {
         // Those that give way still run.
-        let queued = self.workers.run(job, limit.saturating_mul(2));
+        let most = self.config().limits.threads.saturating_mul(2);
+        let queued = self.workers.run(job, most);
         if let Err(e) = &queued {
             self.warn_spawn_failed("a visitor", e);
         }

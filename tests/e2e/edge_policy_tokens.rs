@@ -305,8 +305,11 @@ fn configurations_that_are_not_valid_refuse_the_endpoint() {
         refused(request, "jwt-validation", &format!("{jwt}{bad}"), "allowed_algorithms");
     }
     refused(request, "http-request", "{url: 'file:///etc/passwd'}", "http://");
-    refused(request, "http-request", "{url: 'http://a.internal/'}", "internal");
+    refused(request, "http-request", "{url: 'http://*.internal/'}", "internal");
+    refused(request, "http-request", "{url: 'http://a', retry_condition: 'attempts <'}", "retry");
+    refused(request, "http-request", "{url: 'http://a', retry_condition: 'tries < 2'}", "tries");
+    refused(request, "http-request", "{url: 'http://a', headers: {connection: a}}", "connection");
     refused(request, "http-request", "{url: 'http://a', timeout: 31s}", "timeout");
     refused(request, "http-request", "{url: 'http://a', max_redirects: 6}", "max_redirects");
-    refused("on_http_response", "http-request", "{url: 'http://a'}", "on_http_request");
+    refused("on_tcp_connect", "http-request", "{url: 'http://a'}", "on_http_request");
 }

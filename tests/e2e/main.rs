@@ -27,6 +27,7 @@ mod edge_logins;
 mod edge_options;
 mod edge_policy;
 mod edge_policy_actions;
+mod edge_policy_requests;
 mod edge_policy_shapes;
 mod edge_policy_tokens;
 mod edge_proxies;

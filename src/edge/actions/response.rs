@@ -9,6 +9,7 @@ use super::action::{ActionError, Reply, RequestInfo};
 use super::body_encoder::Coding;
 use super::body_transform::BodyTransform;
 use super::edits::{HeaderEdits, HeaderLine};
+use crate::edge::workers::Job;
 use crate::time::Instant;
 
 /// Result of the response phase.
@@ -36,6 +37,17 @@ pub trait ResponseAction: fmt::Debug + Send + Sync {
 pub trait ResponseRules: fmt::Debug + Send + Sync {
     /// Decides about a response, and may change its head.
     fn run(&self, head: &mut ResponseHead<'_>) -> Result<ResponseFlow, ActionError>;
+
+    /// Returns whether [`ResponseRules::run`] may block its thread.
+    fn may_block(&self) -> bool {
+        false
+    }
+
+    /// Has another thread do `work`, which may block. Does not block. Returns `false` if no
+    /// thread is free.
+    fn offload(&self, _work: Job) -> bool {
+        false
+    }
 }
 
 /// What a response has behind its head.
@@ -215,6 +227,24 @@ impl ResponsePlan {
             Some(outer) => outer.run(head),
             None => Ok(ResponseFlow::Pass),
         }
+    }
+
+    /// Returns the rules that may block the thread that runs [`ResponsePlan::run`]: those
+    /// of this plan or of an outer one.
+    fn blocking_rules(&self) -> Option<&dyn ResponseRules> {
+        let own = self.rules.as_deref().filter(|rules| rules.may_block());
+        own.or_else(|| self.outer.as_ref()?.blocking_rules())
+    }
+
+    /// Returns whether [`ResponsePlan::run`] may block its thread.
+    pub fn may_block(&self) -> bool {
+        self.blocking_rules().is_some()
+    }
+
+    /// Has another thread do `work`, which may block. Does not block. Returns `false` if no
+    /// thread is free.
+    pub fn offload(&self, work: Job) -> bool {
+        self.blocking_rules().is_some_and(|rules| rules.offload(work))
     }
 
     /// Reports to the actions that a page with this status is sent, because the upstream failed.

@@ -273,7 +273,7 @@ mod tests {
     use super::super::action::tests::with_request;
     use super::*;
     use crate::edge::agents::address::Protocol;
-    use crate::edge::policy::phases::{ConnectionInfo, EndpointInfo, NoBody};
+    use crate::edge::policy::phases::{ConnectionInfo, EndpointInfo, NoBody, PolicyHops};
 
     fn visit<'a>(request: &RequestInfo<'_>) -> PolicyVisit<'a> {
         let client = (request.visitor, 50_000).into();
@@ -293,6 +293,7 @@ mod tests {
             },
             now: request.now,
             unix_seconds: request.unix_seconds,
+            hops: PolicyHops::default(),
         }
     }
 

@@ -82,13 +82,20 @@ pub enum FetchErrorKind {
 pub struct FetchError {
     /// Kind.
     pub kind: FetchErrorKind,
+    /// Number of the error code; 0 for none.
+    pub code: u32,
     text: String,
 }
 
 impl FetchError {
     /// Returns an error. `text` has no secret.
     pub fn new(kind: FetchErrorKind, text: impl Into<String>) -> Self {
-        FetchError { kind, text: text.into() }
+        FetchError { kind, code: 0, text: text.into() }
+    }
+
+    /// Returns the error with the number of an error code.
+    pub fn with_code(self, code: u32) -> Self {
+        FetchError { code, ..self }
     }
 }
 

@@ -46,6 +46,12 @@ pub trait PolicyAction: fmt::Debug + Send + Sync {
         None
     }
 
+    /// Returns whether it may block its thread. The response phase then runs on another thread
+    /// than that of the session, which must not block.
+    fn may_block(&self) -> bool {
+        false
+    }
+
     /// Returns whether it changes bodies in the response phase. The upstream then gets no request
     /// for a compressed body or a part of one.
     fn changes_bodies(&self) -> bool {

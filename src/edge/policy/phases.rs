@@ -2,7 +2,7 @@
 //! interpolated texts read; it is the same in all phases.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::rate_limit::RateTable;
@@ -11,9 +11,13 @@ use crate::edge::actions::action::{Reply, RequestInfo};
 use crate::edge::actions::edits::HeaderEdits;
 use crate::edge::actions::response::{ResponseAction, ResponseHead};
 use crate::edge::agents::address::Protocol;
+use crate::edge::fetch::{FetchError, FetchErrorKind, FetchResponse};
 use crate::edge::login::LoginServices;
 use crate::edge::login::clients::OAuthClient;
 use crate::edge::restrictions::IpRules;
+use crate::edge::workers::Job;
+use crate::net::http_client::Request;
+use crate::net::url::Url;
 use crate::proto::secret::Secret;
 use crate::time::Instant;
 
@@ -81,8 +85,31 @@ impl InternalFault {
     }
 }
 
-/// What actions use of the edge beside the request. The response phase runs on the thread of a
-/// session: what it uses must not block.
+/// Requests of policies that led to a visit. A visitor's own request has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyHops {
+    /// Their number.
+    pub count: u32,
+    /// End of the time of the first one, which bounds all of them.
+    pub end: Option<Instant>,
+}
+
+/// A request of a policy to an internal endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct InternalRequest<'a> {
+    /// Account of the policy: only its endpoints are found.
+    pub account: &'a str,
+    /// Connection of the visitor.
+    pub connection: ConnectionInfo<'a>,
+    /// Requests of policies up to this one.
+    pub hops: PolicyHops,
+    /// URL of the request.
+    pub url: &'a Url,
+    /// The request.
+    pub request: &'a Request<'a>,
+}
+
+/// What actions use of the edge beside the request.
 pub trait PolicyServices: fmt::Debug + Send + Sync {
     /// Checks that `url` is an internal endpoint of the account that is online and has this
     /// protocol.
@@ -92,6 +119,18 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
         protocol: Protocol,
         url: &str,
     ) -> Result<(), InternalFault>;
+
+    /// Sends a request to an internal endpoint. Blocks until the response is complete.
+    fn request_internal(&self, request: &InternalRequest<'_>) -> Result<FetchResponse, FetchError> {
+        let text = format!("{} cannot be reached", request.url.authority());
+        Err(FetchError::new(FetchErrorKind::Failed, text))
+    }
+
+    /// Has another thread do work that may block, for a visitor with this address. Does not
+    /// block. Returns `false` if no thread is free.
+    fn run_blocking(&self, _client: IpAddr, _work: Job) -> bool {
+        false
+    }
 
     /// Returns the networks of an IP policy; `None` if it does not exist.
     fn ip_policy(&self, id: &str) -> Option<Arc<IpRules>>;
@@ -136,6 +175,8 @@ pub struct PolicyInput<'a> {
     pub now: Instant,
     /// The same by the wall clock, in seconds since 1970.
     pub unix_seconds: u64,
+    /// Requests of policies that led here.
+    pub hops: PolicyHops,
 }
 
 /// What expressions and interpolated texts read.

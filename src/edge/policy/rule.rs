@@ -210,6 +210,12 @@ impl CompiledPolicy {
         rules.iter().chain(events).flat_map(|rule| &rule.actions).any(|a| a.changes_bodies())
     }
 
+    /// Returns whether the rules for a response may block the thread that runs them.
+    pub fn response_may_block(&self) -> bool {
+        let rules = self.rules(PolicyPhase::HttpResponse);
+        rules.iter().flat_map(|rule| &rule.actions).any(|action| action.may_block())
+    }
+
     /// Runs the rules for a response, then those for its events.
     pub fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
         match self.run(PolicyPhase::HttpResponse, phase)? {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::action::PolicyFlow;
 use super::phases::{
-    BodySource, ConnectPhase, ConnectionInfo, EndpointInfo, PolicyInput, RequestPhase,
+    BodySource, ConnectPhase, ConnectionInfo, EndpointInfo, PolicyHops, PolicyInput, RequestPhase,
     ResponsePhase, TlsDetails,
 };
 use super::rule::CompiledPolicy;
@@ -15,6 +15,7 @@ use crate::edge::actions::action::{ActionError, RequestInfo};
 use crate::edge::actions::edits::HeaderEdits;
 use crate::edge::actions::response::{ResponseAction, ResponseFlow, ResponseHead, ResponseRules};
 use crate::edge::agents::address::Protocol;
+use crate::edge::workers::Job;
 use crate::http1::head::OwnedFields;
 use crate::time::Instant;
 
@@ -29,13 +30,15 @@ pub struct PolicyVisit<'a> {
     pub now: Instant,
     /// The same by the wall clock, in seconds since 1970.
     pub unix_seconds: u64,
+    /// Requests of policies that led here.
+    pub hops: PolicyHops,
 }
 
 impl<'a> PolicyVisit<'a> {
     fn input(self, policy: &'a CompiledPolicy) -> PolicyInput<'a> {
-        let PolicyVisit { connection, endpoint, now, unix_seconds } = self;
+        let PolicyVisit { connection, endpoint, now, unix_seconds, hops } = self;
         let services = &*policy.services;
-        PolicyInput { connection, endpoint, services, now, unix_seconds }
+        PolicyInput { connection, endpoint, services, now, unix_seconds, hops }
     }
 
     /// Runs the connect phase.
@@ -71,6 +74,7 @@ impl<'a> PolicyVisit<'a> {
             url: url.to_owned(),
             account: account.to_owned(),
             protocol,
+            hops: self.hops,
             request: RequestCopy::of(request),
         }
     }
@@ -133,6 +137,7 @@ pub struct PastVisit {
     url: String,
     account: String,
     protocol: Protocol,
+    hops: PolicyHops,
     request: RequestCopy,
 }
 
@@ -153,7 +158,8 @@ impl ResponseRules for PastVisit {
         };
         let request = self.request.info();
         let (now, unix_seconds) = (request.now, request.unix_seconds);
-        let visit = PolicyVisit { connection, endpoint, now, unix_seconds };
+        let hops = self.hops;
+        let visit = PolicyVisit { connection, endpoint, now, unix_seconds, hops };
         let mut phase = ResponsePhase::new(visit.input(&self.policy), request, head);
         match self.policy.response(&mut phase)? {
             PolicyFlow::Continue => Ok(ResponseFlow::Pass),
@@ -161,6 +167,14 @@ impl ResponseRules for PastVisit {
             PolicyFlow::Close => Ok(ResponseFlow::Close),
             PolicyFlow::Forward(_) => Err(ActionError("a response cannot be forwarded")),
         }
+    }
+
+    fn may_block(&self) -> bool {
+        self.policy.response_may_block()
+    }
+
+    fn offload(&self, work: Job) -> bool {
+        self.policy.services.run_blocking(self.client.ip(), work)
     }
 }
 

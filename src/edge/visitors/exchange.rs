@@ -42,6 +42,7 @@ const MAX_OPEN_ATTEMPTS: usize = 8;
 
 /// A stream that carries one visitor's bytes.
 pub struct VisitorExchange {
+    this: Weak<VisitorExchange>,
     conn: Arc<VisitorConn>,
     session: Session,
     streams: Arc<Places>,
@@ -69,6 +70,8 @@ struct Shared {
     failover: Option<Failover>,
     /// Bytes of a response that may report that the upstream got nothing.
     undecided: Vec<u8>,
+    /// What the agent has sent while another thread runs the rules for the response.
+    deferred: Option<Deferred>,
     /// Share of the process's limit for bytes whose session has ended.
     held: Option<HeldBytes>,
     /// Counts deliveries, for threads that wait for progress.
@@ -76,6 +79,21 @@ struct Shared {
     waiters: u32,
     /// State of which the waiting threads were notified last.
     notified: (ExchangeStatus, Owner),
+}
+
+/// What follows the bytes that a filter has, which is lent to another thread. The window of the
+/// stream bounds the bytes.
+#[derive(Default)]
+struct Deferred {
+    bytes: Vec<u8>,
+    end: Option<AgentEnd>,
+}
+
+/// End of the agent's direction.
+#[derive(Clone, Copy)]
+enum AgentEnd {
+    Finished,
+    Reset(Reset),
 }
 
 impl VisitorExchange {
@@ -125,12 +143,14 @@ impl VisitorExchange {
                 successor: None,
                 failover,
                 undecided: Vec::new(),
+                deferred: None,
                 held: None,
                 progress_count: 0,
                 waiters: 0,
                 notified: (ExchangeStatus::InProgress, Owner::Attached),
             };
-            let exchange = Arc::new(VisitorExchange {
+            let exchange = Arc::new_cyclic(|this| VisitorExchange {
+                this: Weak::clone(this),
                 conn: Arc::clone(conn),
                 session: session.clone(),
                 streams: Arc::clone(streams),
@@ -634,9 +654,84 @@ impl VisitorExchange {
         shared.failover = None;
         let bytes = std::mem::take(&mut shared.undecided);
         if !bytes.is_empty() {
-            let effects = shared.state.data(&bytes, sys::clock(), &mut &*self.conn);
-            let consumed = self.apply(shared, effects);
+            let consumed = self.deliver(shared, &bytes);
             self.session.consumed(self.stream, consumed);
+        }
+    }
+
+    /// Gives bytes of the agent to the filter. Returns those that are consumed. Rules that may
+    /// block run on another thread, because this one is the session's.
+    fn deliver(&self, shared: &mut Shared, bytes: &[u8]) -> usize {
+        if let Some(deferred) = &mut shared.deferred {
+            deferred.bytes.extend_from_slice(bytes);
+            return 0;
+        }
+        if !shared.state.may_block() {
+            let effects = shared.state.data(bytes, sys::clock(), &mut &*self.conn);
+            return self.apply(shared, effects);
+        }
+        shared.deferred = Some(Deferred { bytes: bytes.to_vec(), end: None });
+        let this = Weak::clone(&self.this);
+        let work = Box::new(move || {
+            if let Some(this) = this.upgrade() {
+                this.run_rules();
+            }
+        });
+        if shared.state.offload(work) {
+            return 0;
+        }
+        shared.deferred = None;
+        let effects = shared.state.refuse(&ErrorPage::edge_full(), &mut &*self.conn);
+        self.apply(shared, effects) + bytes.len()
+    }
+
+    /// Gives the deferred bytes to the filter, and then the end. Rules run without the lock. On a
+    /// thread that may block.
+    fn run_rules(&self) {
+        let mut shared = self.shared.lock();
+        let mut effects = Effects::default();
+        // Dropped if the session has reset the stream.
+        while let Some(deferred) = &mut shared.deferred {
+            let bytes = std::mem::take(&mut deferred.bytes);
+            let next = if !bytes.is_empty() && shared.state.may_block() {
+                let mut filter = shared.state.lend_filter();
+                drop(shared);
+                let mut emitted = Vec::new();
+                let progress = filter.feed(&bytes, &mut |piece| emitted.extend_from_slice(piece));
+                shared = self.shared.lock();
+                let result = (bytes.len(), &emitted[..], progress);
+                shared.state.give_back(filter, result, sys::clock(), &mut &*self.conn)
+            } else if !bytes.is_empty() {
+                shared.state.data(&bytes, sys::clock(), &mut &*self.conn)
+            } else {
+                let end = shared.deferred.take().and_then(|deferred| deferred.end);
+                match end {
+                    None => Effects::default(),
+                    Some(AgentEnd::Finished) => shared.state.finished(&mut &*self.conn),
+                    Some(AgentEnd::Reset(reset)) => shared.state.reset(reset, &mut &*self.conn),
+                }
+            };
+            effects = effects.then(next);
+        }
+        let consumed = self.apply(&mut shared, effects);
+        drop(shared);
+        self.session.consumed(self.stream, consumed);
+    }
+
+    /// Defers the end of the agent's direction behind its deferred bytes. Returns whether it is
+    /// deferred.
+    fn defer(&self, shared: &mut Shared, end: AgentEnd) -> bool {
+        match &mut shared.deferred {
+            // The memory is needed at once.
+            Some(_) if matches!(end, AgentEnd::Reset(Reset::Local(_))) => {
+                shared.deferred = None;
+                false
+            }
+            Some(deferred) => {
+                deferred.end = Some(end);
+                true
+            }
+            None => false,
         }
     }
 
@@ -674,8 +769,7 @@ impl Sink for VisitorExchange {
     fn data(&self, bytes: &[u8]) -> usize {
         let mut shared = self.shared.lock();
         let Some(idempotent) = shared.failover.as_ref().map(|failover| failover.idempotent) else {
-            let effects = shared.state.data(bytes, sys::clock(), &mut &*self.conn);
-            return self.apply(&mut shared, effects);
+            return self.deliver(&mut shared, bytes);
         };
         shared.undecided.extend_from_slice(bytes);
         match reports_unreachable(&shared.undecided, idempotent) {
@@ -690,18 +784,29 @@ impl Sink for VisitorExchange {
     fn finished(&self) {
         self.half_close.record_end(sys::clock());
         let mut shared = self.shared.lock();
-        if !self.sent_again(&mut shared, false) {
+        if self.defer(&mut shared, AgentEnd::Finished) || self.sent_again(&mut shared, false) {
+            return;
+        }
+        // The bytes of `sent_again` may have begun rules.
+        if !self.defer(&mut shared, AgentEnd::Finished) {
             self.change(shared, |state, out| state.finished(out));
         }
     }
 
     fn reset(&self, reset: Reset) {
         let mut shared = self.shared.lock();
+        if self.defer(&mut shared, AgentEnd::Reset(reset)) {
+            return;
+        }
         let got_nothing = matches!(reset.code(), Code::STREAM_REFUSED | Code::ACCEPT_QUEUE_FULL);
         let sent_again =
             matches!(reset, Reset::Peer(_)) && self.sent_again(&mut shared, got_nothing);
-        if !sent_again {
-            self.decide(&mut shared);
+        if sent_again {
+            return;
+        }
+        self.decide(&mut shared);
+        // The bytes of the decision may have begun rules.
+        if !self.defer(&mut shared, AgentEnd::Reset(reset)) {
             self.change(shared, |state, out| state.reset(reset, out));
         }
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::pages::{ErrorPage, PageFormat, UpstreamFault};
 use super::response::{FilterProgress, RequestContext, ResponseEnd, ResponseFilter};
 use crate::edge::actions;
+use crate::edge::workers::Job;
 use crate::http1::error::HttpError;
 use crate::mux::Code;
 use crate::session::waiting::WaitingBytes;
@@ -132,6 +133,21 @@ pub struct Effects {
     pub wake_reader: bool,
     /// Why the response is not valid, for the log.
     pub fault: Option<HttpError>,
+}
+
+impl Effects {
+    /// Returns the effects of two calls, `later` after this one.
+    pub fn then(self, later: Effects) -> Effects {
+        Effects {
+            consumed: self.consumed + later.consumed,
+            stream: match later.stream {
+                StreamEffect::None => self.stream,
+                stream => stream,
+            },
+            wake_reader: self.wake_reader || later.wake_reader,
+            fault: self.fault.or(later.fault),
+        }
+    }
 }
 
 /// Effect of a call on the stream. The stream is not forgotten yet.
@@ -357,24 +373,17 @@ impl ExchangeState {
     /// Processes received bytes of the stream.
     pub fn data(&mut self, bytes: &[u8], now: Instant, out: &mut dyn Outlet) -> Effects {
         let all = Effects { consumed: bytes.len(), ..Effects::default() };
-        match self.response {
-            ResponseDirection::Waiting
-            | ResponseDirection::Streaming
-            | ResponseDirection::Tunnel => {}
-            ResponseDirection::Done | ResponseDirection::Flushing(AfterFlush::Stay) => {
-                // Bytes without a request: the filter does not take another one.
-                let _ = self.filter.feed(bytes, &mut |_| {});
-                return all;
-            }
-            _ => return all,
-        }
-        if self.owner == Owner::Detached {
+        if let ResponseDirection::Done | ResponseDirection::Flushing(AfterFlush::Stay) =
+            self.response
+        {
+            // Bytes without a request: the filter does not take another one.
+            let _ = self.filter.feed(bytes, &mut |_| {});
             return all;
         }
-        if self.filter.has_no_bytes() {
-            // The head is written in this call: this is the last time to announce a close.
-            self.filter.begin(RequestContext { close: self.closes(), ..self.context.clone() });
+        if !self.takes_bytes() {
+            return all;
         }
+        self.announce_close();
         let was_tunnel = self.filter.is_tunnel();
         let before = self.output.waiting.len();
         let mut written = Ok(());
@@ -382,13 +391,90 @@ impl ExchangeState {
         let progress = self.filter.feed(bytes, &mut |piece| {
             written = written.and_then(|()| output.write(piece, out));
         });
+        let fed = Fed { received: bytes.len(), before, was_tunnel };
+        self.advance(fed, written, progress, now, out)
+    }
+
+    /// Returns whether received bytes are for the filter.
+    fn takes_bytes(&self) -> bool {
+        use ResponseDirection::{Streaming, Tunnel, Waiting};
+        matches!(self.response, Waiting | Streaming | Tunnel) && self.owner != Owner::Detached
+    }
+
+    /// Sets in the filter, before the first byte of a response, whether the connection ends after
+    /// it: the head is written with that byte.
+    fn announce_close(&mut self) {
+        if self.filter.has_no_bytes() {
+            self.filter.begin(RequestContext { close: self.closes(), ..self.context.clone() });
+        }
+    }
+
+    /// Returns whether the rules for the next head may block the thread that runs them.
+    pub fn may_block(&self) -> bool {
+        self.response == ResponseDirection::Waiting
+            && self.owner != Owner::Detached
+            && self.filter.is_before_head()
+            && self.context.plan.as_ref().is_some_and(|plan| plan.may_block())
+    }
+
+    /// Has another thread do `work`, which may block for the rules. Returns `false` if no thread
+    /// is free.
+    pub fn offload(&self, work: Job) -> bool {
+        self.context.plan.as_ref().is_some_and(|plan| plan.offload(work))
+    }
+
+    /// Ends a response with a page, because no thread is free for its rules.
+    pub fn refuse(&mut self, page: &ErrorPage, out: &mut dyn Outlet) -> Effects {
+        self.format.close = true;
+        self.page(page, Effects::default(), out)
+    }
+
+    /// Lends the filter, which then works without this state and its lock. Until
+    /// [`ExchangeState::give_back`] no byte and no end of the agent may be processed.
+    pub fn lend_filter(&mut self) -> ResponseFilter {
+        self.announce_close();
+        let mut placeholder = ResponseFilter::http();
+        placeholder.begin(RequestContext { plan: None, ..self.context.clone() });
+        std::mem::replace(&mut self.filter, placeholder)
+    }
+
+    /// Takes the filter back, with the bytes that it has emitted for `received` bytes of the
+    /// stream. They are dropped if the response has ended in the meantime.
+    pub fn give_back(
+        &mut self,
+        filter: ResponseFilter,
+        (received, emitted, progress): (usize, &[u8], FilterProgress),
+        now: Instant,
+        out: &mut dyn Outlet,
+    ) -> Effects {
+        if !self.takes_bytes() {
+            return Effects { consumed: received, ..Effects::default() };
+        }
+        self.filter = filter;
+        let before = self.output.waiting.len();
+        let written = self.output.write(emitted, out);
+        // A filter before a head is not that of a tunnel.
+        let fed = Fed { received, before, was_tunnel: false };
+        self.advance(fed, written, progress, now, out)
+    }
+
+    /// Processes the result of the filter.
+    fn advance(
+        &mut self,
+        fed: Fed,
+        written: Result<(), Code>,
+        progress: FilterProgress,
+        now: Instant,
+        out: &mut dyn Outlet,
+    ) -> Effects {
+        let Fed { received, before, was_tunnel } = fed;
         if let Err(code) = written {
             let effects = self.fail(code, out);
-            return Effects { consumed: effects.consumed + bytes.len(), ..effects };
+            return Effects { consumed: effects.consumed + received, ..effects };
         }
-        let held = self.output.waiting.len().saturating_sub(before).min(bytes.len());
+        let held = self.output.waiting.len().saturating_sub(before).min(received);
         self.output.unconsumed += held;
-        let mut effects = Effects { consumed: bytes.len() - held, ..Effects::default() };
+        let effects = Effects { consumed: received - held, ..Effects::default() };
         match progress {
             FilterProgress::InProgress if self.filter.is_tunnel() => {
                 self.response = ResponseDirection::Tunnel;
@@ -407,35 +493,40 @@ impl ExchangeState {
                     false => AfterFlush::Finish,
                 });
             }
+            failed => return self.filter_failed(failed, effects, out),
+        }
+        self.settle(effects, out)
+    }
+
+    /// Ends a response that the filter does not pass on.
+    fn filter_failed(
+        &mut self,
+        failed: FilterProgress,
+        effects: Effects,
+        out: &mut dyn Outlet,
+    ) -> Effects {
+        let (code, fault) = match failed {
             FilterProgress::Invalid(error) => {
-                effects.fault = Some(error);
+                let effects = Effects { fault: Some(error), ..effects };
                 let page = ErrorPage::bad_answer(UpstreamFault::Invalid(error));
                 return self.upstream_failed(&page, effects, out);
             }
             FilterProgress::ActionFailed(error) => {
-                let page = actions::failure(&error).into();
-                return self.page(&page, effects, out);
+                return self.page(&actions::failure(&error).into(), effects, out);
             }
             FilterProgress::Replaced => {
                 let reply = self.filter.take_replacement();
                 let page = reply.map_or_else(ErrorPage::no_stream, ErrorPage::from);
                 return self.page(&page, effects, out);
             }
-            FilterProgress::Closed => {
-                let closed = self.fail(Code::STREAM_CANCELLED, out);
-                return Effects { consumed: effects.consumed + closed.consumed, ..closed };
+            FilterProgress::Broken(error) => (Code::STREAM_CANCELLED, Some(error)),
+            FilterProgress::Closed => (Code::STREAM_CANCELLED, None),
+            FilterProgress::EncodingFailed | FilterProgress::InProgress | FilterProgress::Done => {
+                (Code::INTERNAL_ERROR, None)
             }
-            FilterProgress::EncodingFailed => {
-                let failed = self.fail(Code::INTERNAL_ERROR, out);
-                return Effects { consumed: effects.consumed + failed.consumed, ..failed };
-            }
-            FilterProgress::Broken(error) => {
-                let failed = self.fail(Code::STREAM_CANCELLED, out);
-                let consumed = effects.consumed + failed.consumed;
-                return Effects { consumed, fault: Some(error), ..failed };
-            }
-        }
-        self.settle(effects, out)
+        };
+        let failed = self.fail(code, out);
+        Effects { consumed: effects.consumed + failed.consumed, fault, ..failed }
     }
 
     /// Processes the orderly end of the agent's direction.
@@ -730,6 +821,16 @@ impl ExchangeState {
         effects.wake_reader |= self.response == ResponseDirection::Finished && !reads_on;
         effects
     }
+}
+
+/// Bytes that the filter got.
+struct Fed {
+    /// Their number.
+    received: usize,
+    /// Bytes that waited for the visitor before.
+    before: usize,
+    /// Whether they passed unread before.
+    was_tunnel: bool,
 }
 
 /// Whether the visitor's socket accepted all bytes at the last attempt.

@@ -28,7 +28,7 @@ use crate::edge::actions::{Decision, ForwardPlan, RequestVisit};
 use crate::edge::agents::address::Protocol;
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
 use crate::edge::parking::Parked;
-use crate::edge::policy::phases::{ConnectionInfo, NoBody};
+use crate::edge::policy::phases::{ConnectionInfo, NoBody, PolicyHops};
 use crate::edge::policy::visit::PolicyVisit;
 use crate::event;
 use crate::http1::error::HttpError;
@@ -506,6 +506,7 @@ impl HttpVisitor<'_> {
             endpoint: endpoint.info(),
             now: now.0,
             unix_seconds: now.1,
+            hops: PolicyHops::default(),
         };
         let mut source = RequestBody {
             edge: self.edge,

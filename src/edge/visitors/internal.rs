@@ -9,7 +9,7 @@ use crate::edge::accounts::wall_clock;
 use crate::edge::actions::ConnectDecision;
 use crate::edge::agents::address::{InternalAddress, Protocol};
 use crate::edge::agents::registry::{Lookup, OnlineEndpoint};
-use crate::edge::policy::phases::{ConnectionInfo, InternalFault};
+use crate::edge::policy::phases::{ConnectionInfo, InternalFault, PolicyHops};
 use crate::edge::policy::visit::PolicyVisit;
 use crate::event;
 use crate::sys;
@@ -76,6 +76,7 @@ pub fn connect(
             endpoint: endpoint.info(),
             now,
             unix_seconds: unix_seconds(),
+            hops: PolicyHops::default(),
         };
         let url = match endpoint.options.actions.connect(visit) {
             Ok(ConnectDecision::Admit) => return Some(endpoint),

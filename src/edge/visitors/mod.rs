@@ -3,7 +3,8 @@
 //!
 //! [`preface`] reads the first bytes, [`accept`] chooses how a connection is served. [`http`] or [`passthrough`] reads it and
 //! sends into a stream of the agent's session. [`exchange`] returns the response. [`linger`]
-//! closes a connection after its last response. [`visitor`] ends a visitor whose place is
+//! closes a connection after its last response. [`internal_request`] sends the requests of
+//! policies to internal endpoints. [`visitor`] ends a visitor whose place is
 //! needed.
 //!
 //! Sans-IO: [`exchange_state`], [`forwarded`], [`origin`], [`pages`], [`request`],
@@ -19,6 +20,8 @@ mod feed;
 pub mod forwarded;
 pub mod http;
 pub mod internal;
+pub mod internal_request;
+pub mod internal_stream;
 pub mod linger;
 pub mod origin;
 pub mod pages;

@@ -2,17 +2,20 @@
 //! [`crate::edge::policy`].
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-use super::internal;
+use super::{internal, internal_request};
 use crate::edge::Edge;
 use crate::edge::accounts::merge;
 use crate::edge::agents::address::Protocol;
+use crate::edge::fetch::{FetchError, FetchErrorKind, FetchResponse};
 use crate::edge::login::LoginServices;
 use crate::edge::login::clients::OAuthClient;
-use crate::edge::policy::phases::{InternalFault, PolicyServices};
+use crate::edge::policy::phases::{InternalFault, InternalRequest, PolicyServices};
 use crate::edge::policy::rate_limit::RateTable;
 use crate::edge::restrictions::IpRules;
+use crate::edge::workers::Job;
 use crate::proto::secret::Secret;
 
 /// The edge, as policies see it.
@@ -45,6 +48,15 @@ impl PolicyServices for EdgeServices {
             .upgrade()
             .ok_or_else(|| InternalFault { code: 724, text: "The edge is stopping.".to_owned() })?;
         internal::find(&edge, account, protocol, url).map(drop)
+    }
+
+    fn request_internal(&self, request: &InternalRequest<'_>) -> Result<FetchResponse, FetchError> {
+        let stopping = || FetchError::new(FetchErrorKind::Failed, "the edge is stopping");
+        internal_request::send(&*self.edge.upgrade().ok_or_else(stopping)?, request)
+    }
+
+    fn run_blocking(&self, client: IpAddr, work: Job) -> bool {
+        self.edge.upgrade().is_some_and(|edge| edge.run_for_visitor(client, work))
     }
 
     fn ip_policy(&self, id: &str) -> Option<Arc<IpRules>> {

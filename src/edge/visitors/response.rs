@@ -259,6 +259,11 @@ impl ResponseFilter {
         matches!(self.state, ResponseState::Head) && self.partial.is_empty()
     }
 
+    /// Returns whether the next bytes belong to a head.
+    pub fn is_before_head(&self) -> bool {
+        matches!(self.state, ResponseState::Head)
+    }
+
     /// Returns whether the upstream's connection can carry another request.
     pub fn is_reusable(&self) -> bool {
         self.reusable && self.is_done()

@@ -1,33 +1,54 @@
-//! `http-request`: sends a request to a server, and puts the response into variables. The
-//! server must be one that the edge may connect to.
+//! `http-request`: sends a request, and puts the response into variables. The server is an
+//! internal endpoint of the same account, or one that the edge may connect to.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
-
+use super::http_attempt::{self, Attempt, RenderedRequest};
 use crate::edge::actions::action::{ActionError, Reply};
-use crate::edge::agents::address::is_internal;
-use crate::edge::fetch::{Fetch, FetchError, FetchErrorKind, FetchRequest, FetchResponse};
+use crate::edge::agents::address::{InternalAddress, is_internal};
+use crate::edge::fetch::{
+    Fetch, FetchError, FetchErrorKind, FetchRequest, FetchResponse, redirect,
+};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
-use crate::edge::policy::catalog::PolicyPhase;
-use crate::edge::policy::phases::{PhaseState, RequestPhase, Scope};
+use crate::edge::policy::expression::{EvalBudget, Expression, Value};
+use crate::edge::policy::phases::{InternalRequest, PhaseState, PolicyHops, Scope};
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedText;
 use crate::http1::text::percent_encoded;
-use crate::net::http_client::Method;
+use crate::net::http_client::{Method, Request};
 use crate::net::url::Url;
+use crate::sys;
+use crate::time::Deadline;
 
 const MAX_PARAMETERS: usize = 32;
 const MAX_HEADERS: usize = 10;
 const MAX_BODY_BYTES: usize = 256 * 1024;
 
-/// Most bytes of a body in the variables.
-const MAX_SHOWN_BYTES: usize = 48 * 1024;
-
-/// Header that counts the requests that led to a request, and their maximum.
+/// Header that counts the requests that led to a request, and their maximum. The header is for
+/// requests that leave this edge and come back: a policy may remove it.
 const HOPS: &str = "ngrok-req-hops";
 const MAX_HOPS: u32 = 3;
+
+/// Header that marks the requests of policies.
+const REQUEST_TYPE: (&str, &str) = ("ngrok-req-type", "http-request");
+
+/// Headers that a policy does not set: they route, frame or mark the request.
+const SET_BY_EDGE: [&str; 7] = [
+    "host",
+    HOPS,
+    REQUEST_TYPE.0,
+    "connection",
+    "content-length",
+    "transfer-encoding",
+    "x-forwarded-for",
+];
+
+/// Attempts after the first one.
+const MAX_RETRIES: usize = 3;
+
+/// Variables of `retry_condition`.
+const RETRY_VARIABLES: &[&str] = &["attempts", "last_attempt"];
 
 /// Time for all of a request.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -44,6 +65,7 @@ struct OutboundRequest {
     body: Option<InterpolatedText>,
     max_redirects: usize,
     timeout: Duration,
+    retry_condition: Option<Expression>,
     halts: bool,
     fetch: Arc<dyn Fetch>,
 }
@@ -60,13 +82,6 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
         "retry_condition",
         "on_error",
     ]);
-    if config.phase == PolicyPhase::HttpResponse {
-        config.fault_here(2202, "this edge sends requests in on_http_request only.");
-        return None;
-    }
-    if config.has("retry_condition") {
-        config.fault("retry_condition", 2203, "is not supported by this edge.");
-    }
     let method_name =
         config.choice("method", &["GET", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]);
     let method = match method_name {
@@ -80,6 +95,10 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
         config.fault("url", 2226, reason);
         return None;
     }
+    let retry_condition = match config.has("retry_condition") {
+        true => Some(retry_condition(config)?),
+        false => None,
+    };
     let body = match config.has("body") {
         true => Some(config.template("body")?),
         false => None,
@@ -90,11 +109,12 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
         url,
         parameters: parameters(config),
         headers: config.header_lines("headers", MAX_HEADERS, |name| {
-            (name == "host" || name == HOPS).then_some("is set by the edge.")
+            SET_BY_EDGE.contains(&name).then_some("is set by the edge.")
         }),
         body,
         max_redirects: usize::try_from(config.integer("max_redirects", 0, 0..=5)).ok()?,
         timeout: config.duration("timeout", DEFAULT_TIMEOUT, TIMEOUTS),
+        retry_condition,
         halts: config.choice("on_error", &["continue", "halt"]) == "halt",
         fetch: Arc::clone(&config.environment.services.logins()?.fetch),
     }))
@@ -117,39 +137,89 @@ fn parameters(config: &ConfigReader<'_>) -> Vec<(InterpolatedText, InterpolatedT
 /// Returns why a URL cannot be requested.
 fn check_url(text: &str) -> Result<(), String> {
     let url = Url::parse(text).map_err(|_| "must be a http:// or https:// URL.".to_owned())?;
-    match is_internal(url.host.to_ascii_lowercase().trim_end_matches('.')) {
-        true => Err("is an internal endpoint; this edge requests other servers only.".to_owned()),
+    match is_internal_url(&url) {
+        true => InternalAddress::parse(&endpoint_url(&url)).map(drop),
         false => Ok(()),
     }
 }
 
-/// A request with its expressions evaluated.
-struct RenderedRequest {
-    url: String,
-    headers: Vec<(String, String)>,
-    body: Option<String>,
+/// Returns a URL without its path and query.
+fn endpoint_url(url: &Url) -> String {
+    let scheme = if url.secure { "https" } else { "http" };
+    format!("{scheme}://{}:{}", url.host, url.port)
+}
+
+fn retry_condition(config: &ConfigReader<'_>) -> Option<Expression> {
+    let text = config.required_text("retry_condition")?;
+    match Expression::compile_with(&text, config.phase, RETRY_VARIABLES) {
+        Ok(condition) => Some(condition),
+        Err(fault) => {
+            config.fault("retry_condition", 2200, fault.to_string());
+            None
+        }
+    }
+}
+
+/// Returns whether a URL is that of an internal endpoint.
+fn is_internal_url(url: &Url) -> bool {
+    is_internal(url.host.to_ascii_lowercase().trim_end_matches('.'))
 }
 
 impl PolicyAction for OutboundRequest {
-    fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
-        let rendered = self.render(&phase.scope())?;
-        let result = match check_url(&rendered.url) {
-            Ok(()) => self.send(&rendered),
-            Err(reason) => {
-                Err(FetchError::new(FetchErrorKind::Refused, format!("the URL {reason}")))
-            }
-        };
-        phase.vars_mut().set_result("http_request", self.variables(&rendered, &result));
-        if self.halts && result.is_err() {
+    fn any(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
+        let (request, attempts) = self.run(&phase.scope())?;
+        let has_failed = attempts.last().is_none_or(|attempt| attempt.result.is_err());
+        let result = http_attempt::variables(&request, &attempts);
+        phase.vars_mut().set_result("http_request", result);
+        if self.halts && has_failed {
             let text = "A request that the traffic policy of this endpoint needs has failed.";
             return Ok(PolicyFlow::Respond(Reply::new(502, 0, text)));
         }
         Ok(PolicyFlow::Continue)
     }
+
+    fn may_block(&self) -> bool {
+        true
+    }
 }
 
 impl OutboundRequest {
-    fn render(&self, scope: &Scope<'_>) -> Result<RenderedRequest, ActionError> {
+    /// Sends the request until an attempt is not to be repeated, or the time is over.
+    fn run(&self, scope: &Scope<'_>) -> Result<(RenderedRequest, Vec<Attempt>), ActionError> {
+        let count = scope.input.hops.count.max(received_hops(scope));
+        if count >= MAX_HOPS {
+            return Err(ActionError("a request of the policy leads to itself"));
+        }
+        let own_end = sys::clock() + self.timeout;
+        let end = scope.input.hops.end.map_or(own_end, |end| end.min(own_end));
+        let hops = PolicyHops { count: count + 1, end: Some(end) };
+        let request = self.render(scope, hops)?;
+        let mut attempts = Vec::new();
+        loop {
+            let start = sys::clock();
+            let result = self.send(&request, scope, hops, end.since(start));
+            attempts.push(Attempt { result, time: sys::clock().since(start) });
+            if attempts.len() > MAX_RETRIES
+                || sys::clock() >= end
+                || !self.retries(&request, &attempts, scope)
+            {
+                return Ok((request, attempts));
+            }
+        }
+    }
+
+    /// Returns whether the last attempt is to be repeated. A condition with an error is false.
+    fn retries(&self, request: &RenderedRequest, attempts: &[Attempt], scope: &Scope<'_>) -> bool {
+        let (Some(condition), Some(last)) = (&self.retry_condition, attempts.last()) else {
+            return false;
+        };
+        let count = i64::try_from(attempts.len()).unwrap_or(i64::MAX);
+        let last = Value::from(&http_attempt::last_attempt(request, last));
+        let values = vec![Value::Int(count), last];
+        condition.is_true_with(scope, values, &mut EvalBudget::new()).unwrap_or(false)
+    }
+
+    fn render(&self, scope: &Scope<'_>, hops: PolicyHops) -> Result<RenderedRequest, ActionError> {
         let mut url = self.url.render(scope)?.into_owned();
         for (name, value) in &self.parameters {
             let (name, value) = (name.render(scope)?, value.render(scope)?);
@@ -158,86 +228,80 @@ impl OutboundRequest {
             url.push('=');
             url.push_str(&percent_encoded(value.as_bytes()));
         }
-        let mut headers = Vec::with_capacity(self.headers.len() + 2);
+        let mut headers = Vec::with_capacity(self.headers.len() + 3);
         for (name, value) in &self.headers {
             headers.push((name.to_string(), value.render(scope)?.into_owned()));
         }
-        let client = scope.input.connection.client.ip().to_string();
+        let client = scope.input.connection.client.ip().to_canonical().to_string();
         headers.push(("x-forwarded-for".to_owned(), client));
-        let hops = hops(scope);
-        headers.push((HOPS.to_owned(), hops.saturating_add(1).to_string()));
+        headers.push((HOPS.to_owned(), hops.count.to_string()));
+        headers.push((REQUEST_TYPE.0.to_owned(), REQUEST_TYPE.1.to_owned()));
         let body = match &self.body {
             Some(body) => Some(body.render(scope)?.into_owned()),
             None => None,
         };
-        if hops >= MAX_HOPS {
-            return Err(ActionError("a request of the policy leads to itself"));
-        }
-        Ok(RenderedRequest { url, headers, body })
+        Ok(RenderedRequest { method: self.method_name, url, headers, body })
     }
 
-    fn send(&self, request: &RenderedRequest) -> Result<FetchResponse, FetchError> {
+    fn send(
+        &self,
+        request: &RenderedRequest,
+        scope: &Scope<'_>,
+        hops: PolicyHops,
+        timeout: Duration,
+    ) -> Result<FetchResponse, FetchError> {
+        let refused = |text: String| FetchError::new(FetchErrorKind::Refused, text);
+        check_url(&request.url).map_err(|reason| refused(format!("the URL {reason}")))?;
+        let first = Url::parse(&request.url).map_err(refused)?;
         let headers: Vec<(&str, &str)> =
             request.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        self.fetch.fetch(&FetchRequest {
+        let fetch = FetchRequest {
             method: self.method,
             url: &request.url,
             headers: &headers,
             body: request.body.as_ref().map(|body| body.as_bytes()),
             limit: MAX_BODY_BYTES,
             max_redirects: self.max_redirects,
-            timeout: self.timeout,
+            timeout,
             trusted: false,
+        };
+        if !is_internal_url(&first) {
+            return self.fetch.fetch(&fetch);
+        }
+        let deadline = Deadline::At(sys::clock() + timeout);
+        redirect::follow(&fetch, deadline, &mut |url, hop| match is_internal_url(url) {
+            true => scope.input.services.request_internal(&InternalRequest {
+                account: scope.input.endpoint.account,
+                connection: scope.input.connection,
+                hops,
+                url,
+                request: hop,
+            }),
+            false => self.fetch_once(hop, deadline),
         })
     }
 
-    fn variables(
+    /// Sends a request to another server, to which an internal endpoint redirects.
+    fn fetch_once(
         &self,
-        request: &RenderedRequest,
-        result: &Result<FetchResponse, FetchError>,
-    ) -> Value {
-        let header = |lines: &[(String, String)]| {
-            let mut map = Map::new();
-            for (name, value) in lines {
-                let values = map.entry(name.clone()).or_insert_with(|| json!([]));
-                if let Some(values) = values.as_array_mut() {
-                    values.push(json!(value));
-                }
-            }
-            Value::Object(map)
-        };
-        let mut variables = json!({"req": {
-            "method": self.method_name,
-            "header": header(&request.headers),
-            "url": request.url,
-            "body": request.body.as_deref().unwrap_or_default(),
-        }});
-        match result {
-            Ok(response) => {
-                let address = response.address.map(|ip| ip.to_string()).unwrap_or_default();
-                let (shown, _) = response.body.split_at(response.body.len().min(MAX_SHOWN_BYTES));
-                variables["attempts"] = json!([{
-                    "resolved_ip": address,
-                    "response_header": header(&response.headers),
-                    "response_status_code": response.status,
-                }]);
-                variables["res"] = json!({
-                    "resolved_ip": address,
-                    "header": header(&response.headers),
-                    "status_code": response.status,
-                    "body": String::from_utf8_lossy(shown),
-                });
-            }
-            Err(error) => {
-                variables["error"] = json!({"code": "", "message": error.to_string()});
-            }
-        }
-        variables
+        hop: &Request<'_>,
+        deadline: Deadline,
+    ) -> Result<FetchResponse, FetchError> {
+        self.fetch.fetch(&FetchRequest {
+            method: hop.method,
+            url: hop.url,
+            headers: hop.headers,
+            body: hop.body,
+            limit: hop.limit,
+            max_redirects: 0,
+            timeout: deadline.left(sys::clock()).unwrap_or(self.timeout),
+            trusted: false,
+        })
     }
 }
 
-/// Returns the number of requests of policies that led to this request.
-fn hops(scope: &Scope<'_>) -> u32 {
+/// Returns the number of requests of policies that led to this request, as its header names it.
+fn received_hops(scope: &Scope<'_>) -> u32 {
     let value = scope.request.and_then(|request| request.fields.first(HOPS));
     let text = value.and_then(|value| std::str::from_utf8(value).ok());
     text.and_then(|text| text.parse().ok()).unwrap_or_default()

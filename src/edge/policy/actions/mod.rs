@@ -14,6 +14,7 @@ mod custom_response;
 mod deny;
 mod forward_internal;
 mod headers;
+mod http_attempt;
 mod http_request;
 mod jwt_validation;
 mod log_line;

@@ -16,7 +16,7 @@ use crate::edge::policy::action::PolicyFlow;
 use crate::edge::policy::compile::compile;
 use crate::edge::policy::fault::PolicyFault;
 use crate::edge::policy::phases::{
-    BodySource, ConnectPhase, ConnectionInfo, EndpointInfo, InternalFault, PolicyInput,
+    BodySource, ConnectPhase, ConnectionInfo, EndpointInfo, InternalFault, PolicyHops, PolicyInput,
     PolicyServices, RequestPhase, ResponsePhase, body_too_long,
 };
 use crate::edge::policy::rate_limit::RateTable;
@@ -110,6 +110,7 @@ fn input<'a>(policy: &'a CompiledPolicy, client: &str, seconds: u64) -> PolicyIn
         services: &*policy.services,
         now: Instant::from_micros(seconds * 1_000_000),
         unix_seconds: seconds,
+        hops: PolicyHops::default(),
     }
 }
 

@@ -33,10 +33,15 @@ const MAX_LITERAL: usize = 1000;
 /// Deepest nesting of macros over lists.
 const MAX_LOOPS: usize = 3;
 
-/// Compiles a text. To be called on a large stack.
-pub(super) fn compile(source: &str, phase: PolicyPhase) -> Result<Node, ExpressionFault> {
+/// Compiles a text with the names of further variables. To be called on a large stack.
+pub(super) fn compile(
+    source: &str,
+    phase: PolicyPhase,
+    names: &[&str],
+) -> Result<Node, ExpressionFault> {
     let tree = parse::parse(source)?;
-    ExpressionCompiler { source, phase, nodes: 0, locals: Vec::new() }.node(&tree, 0)
+    let locals = names.iter().map(|name| (*name).to_owned()).collect();
+    ExpressionCompiler { source, phase, nodes: 0, locals, loops: 0 }.node(&tree, 0)
 }
 
 /// Compiles one expression.
@@ -44,8 +49,10 @@ struct ExpressionCompiler<'a> {
     source: &'a str,
     phase: PolicyPhase,
     nodes: usize,
-    /// Names of the variables of macros, innermost last.
+    /// Names of further variables: those of the caller, then those of macros, innermost last.
     locals: Vec<String>,
+    /// Macros around the current node.
+    loops: usize,
 }
 
 type Compiled = Result<Node, ExpressionFault>;
@@ -376,14 +383,16 @@ impl ExpressionCompiler<'_> {
 
     fn comprehension(&mut self, shape: &MacroShape<'_>, depth: usize) -> Compiled {
         let range = self.node(shape.range, depth)?;
-        if self.locals.len() >= MAX_LOOPS {
+        if self.loops >= MAX_LOOPS {
             let reason = format!("macros over lists are nested deeper than {MAX_LOOPS} levels.");
             return Err(self.fault(shape.name, reason));
         }
+        self.loops += 1;
         self.locals.push(shape.name.to_owned());
         let filter = shape.filter.map(|tree| self.node(tree, depth)).transpose();
         let body = shape.body.map(|tree| self.node(tree, depth)).transpose();
         self.locals.pop();
+        self.loops -= 1;
         let (filter, body) = (filter?, body?);
         Ok(Node::Comprehension(Box::new(Comprehension { kind: shape.kind, range, filter, body })))
     }

@@ -21,12 +21,22 @@ pub struct Expression {
 impl Expression {
     /// Compiles an expression of a phase. Starts a thread for the time of the call.
     pub fn compile(source: &str, phase: PolicyPhase) -> Result<Self, ExpressionFault> {
+        Expression::compile_with(source, phase, &[])
+    }
+
+    /// Compiles an expression with further variables, whose values
+    /// [`Expression::is_true_with`] gets in the same order.
+    pub fn compile_with(
+        source: &str,
+        phase: PolicyPhase,
+        names: &'static [&'static str],
+    ) -> Result<Self, ExpressionFault> {
         if source.len() > parse::MAX_SOURCE_BYTES {
             let reason = format!("the expression has more than {} bytes.", parse::MAX_SOURCE_BYTES);
             return Err(ExpressionFault::new(0, reason));
         }
         let source = source.to_owned();
-        let compiled = parse::on_large_stack(move || compile::compile(&source, phase));
+        let compiled = parse::on_large_stack(move || compile::compile(&source, phase, names));
         let root = compiled.unwrap_or_else(|| {
             Err(ExpressionFault::new(0, "the edge cannot start a thread to compile it."))
         })?;
@@ -39,7 +49,7 @@ impl Expression {
         variables: &dyn Variables,
         budget: &mut EvalBudget,
     ) -> Result<Value, EvalError> {
-        evaluate::evaluate(&self.root, variables, budget)
+        evaluate::evaluate(&self.root, variables, Vec::new(), budget)
     }
 
     /// Returns the value of a condition. A value that is not a boolean is an error.
@@ -48,7 +58,17 @@ impl Expression {
         variables: &dyn Variables,
         budget: &mut EvalBudget,
     ) -> Result<bool, EvalError> {
-        let value = self.value(variables, budget)?;
+        self.is_true_with(variables, Vec::new(), budget)
+    }
+
+    /// Returns the value of a condition with further variables.
+    pub fn is_true_with(
+        &self,
+        variables: &dyn Variables,
+        locals: Vec<Value>,
+        budget: &mut EvalBudget,
+    ) -> Result<bool, EvalError> {
+        let value = evaluate::evaluate(&self.root, variables, locals, budget)?;
         value.as_bool().ok_or_else(|| {
             EvalError::wrong_type(format!("the result is a {}, not a bool", value.type_name()))
         })

@@ -16,13 +16,14 @@ use crate::cidr::Cidr;
 
 type Evaluated = Result<Value, EvalError>;
 
-/// Evaluates a node.
+/// Evaluates a node. `locals` are the values of the caller's further variables.
 pub(super) fn evaluate(
     node: &Node,
     variables: &dyn Variables,
+    locals: Vec<Value>,
     budget: &mut EvalBudget,
 ) -> Evaluated {
-    Evaluation { variables, budget, locals: Vec::new() }.node(node)
+    Evaluation { variables, budget, locals }.node(node)
 }
 
 /// One evaluation.

@@ -1,0 +1,134 @@
+//! Results of `http-request` as variables: its request, each attempt, and the last response.
+//! Nothing is sent here.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::edge::fetch::{FetchError, FetchResponse};
+
+/// Most bytes of a body in the variables.
+const MAX_SHOWN_BYTES: usize = 48 * 1024;
+
+/// Most bytes of the header of each attempt in the variables. That of the last response is in
+/// `res`.
+const MAX_ATTEMPT_HEADER_BYTES: usize = 1024;
+
+/// Names and values of a header.
+type Lines = [(String, String)];
+
+/// A request with its expressions evaluated.
+pub struct RenderedRequest {
+    /// Method by name.
+    pub method: &'static str,
+    /// URL with its query.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// Body; `None` for none.
+    pub body: Option<String>,
+}
+
+/// An attempt.
+pub struct Attempt {
+    /// The response, or why there is none.
+    pub result: Result<FetchResponse, FetchError>,
+    /// Time that it took.
+    pub time: Duration,
+}
+
+impl RenderedRequest {
+    fn variables(&self) -> Value {
+        json!({
+            "method": self.method,
+            "header": header(&self.headers, usize::MAX),
+            "url": self.url,
+            "body": self.body.as_deref().unwrap_or_default(),
+        })
+    }
+}
+
+impl Attempt {
+    fn milliseconds(&self) -> String {
+        self.time.as_millis().to_string()
+    }
+
+    fn variables(&self) -> Value {
+        let mut variables = json!({ "response_time_ms": self.milliseconds() });
+        match &self.result {
+            Ok(response) => {
+                variables["resolved_ip"] = json!(address(response));
+                variables["response_header"] = header(&response.headers, MAX_ATTEMPT_HEADER_BYTES);
+                variables["response_status_code"] = json!(response.status);
+            }
+            Err(error) => variables["error"] = json!(error.to_string()),
+        }
+        variables
+    }
+
+    fn response(&self, response: &FetchResponse) -> Value {
+        let (shown, _) = response.body.split_at(response.body.len().min(MAX_SHOWN_BYTES));
+        json!({
+            "resolved_ip": address(response),
+            "header": header(&response.headers, usize::MAX),
+            "status_code": response.status,
+            "time_ms": self.milliseconds(),
+            "body": String::from_utf8_lossy(shown),
+        })
+    }
+}
+
+/// Returns `actions.ngrok.http_request` after these attempts.
+pub fn variables(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
+    let mut variables = json!({
+        "req": request.variables(),
+        "attempts": attempts.iter().map(Attempt::variables).collect::<Vec<_>>(),
+    });
+    match attempts.last().map(|last| (last, &last.result)) {
+        Some((last, Ok(response))) => variables["res"] = last.response(response),
+        Some((_, Err(error))) => {
+            let code = match error.code {
+                0 => String::new(),
+                code => format!("ERR_NGROK_{code}"),
+            };
+            variables["error"] = json!({ "code": code, "message": error.to_string() });
+        }
+        None => {}
+    }
+    variables
+}
+
+/// Returns `last_attempt` of `retry_condition`. The status has the name of the variables and the
+/// one in ngrok's example.
+pub fn last_attempt(request: &RenderedRequest, attempt: &Attempt) -> Value {
+    let mut last = json!({ "req": request.variables() });
+    match &attempt.result {
+        Ok(response) => {
+            last["res"] = attempt.response(response);
+            last["res"]["statusCode"] = json!(response.status);
+        }
+        Err(error) => last["error"] = json!(error.to_string()),
+    }
+    last
+}
+
+fn address(response: &FetchResponse) -> String {
+    response.address.map(|ip| ip.to_string()).unwrap_or_default()
+}
+
+/// Returns a header as lists of values by name, as far as it has at most `most` bytes.
+fn header(lines: &Lines, most: usize) -> Value {
+    let mut map = Map::new();
+    let mut left = most;
+    for (name, value) in lines {
+        match left.checked_sub(name.len() + value.len()) {
+            Some(rest) => left = rest,
+            None => break,
+        }
+        let values = map.entry(name.clone()).or_insert_with(|| json!([]));
+        if let Some(values) = values.as_array_mut() {
+            values.push(json!(value));
+        }
+    }
+    Value::Object(map)
+}

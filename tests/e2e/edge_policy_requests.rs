@@ -1,0 +1,304 @@
+//! Requests of policies, `http-request`: to internal endpoints, in both phases, again, and what
+//! bounds them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::support::agent::{self, Agent};
+use crate::support::edge::Edge;
+use crate::support::serve::Serve;
+use crate::support::upstream::Upstream;
+use crate::support::wire::{Message, Wire};
+use crate::support::{TempDir, wait_for};
+
+/// An HTTP endpoint with this policy.
+fn start(edge: &Edge, upstream: &Upstream, flags: &[&str], policy: &str) -> Agent {
+    let dir = TempDir::new();
+    let file = dir.write("policy.yml", policy).display().to_string();
+    let address = upstream.addr.to_string();
+    let args = ["http", &address, "--traffic-policy-file", &file].map(str::to_owned);
+    let flags = flags.iter().map(|flag| (*flag).to_owned());
+    agent::agent(&edge.config, args.into_iter().chain(flags)).start()
+}
+
+/// Status and body of the response, or why there is none.
+const SHOWN: &str = "has(actions.ngrok.http_request.res) ? \
+     string(actions.ngrok.http_request.res.status_code) + \" \" + \
+     actions.ngrok.http_request.res.body : actions.ngrok.http_request.error.message";
+
+/// A policy with one request, whose variables become headers of the response.
+fn requests(phase: &str, config: &str) -> String {
+    let action = format!("      - type: http-request\n        config: {{{config}}}\n");
+    let show = format!(
+        "      - type: add-headers\n        config:\n          headers:\n            \
+         x-result: '${{{SHOWN}}}'\n            \
+         x-attempts: '${{string(actions.ngrok.http_request.attempts.size())}}'\n"
+    );
+    format!("{phase}:\n  - actions:\n{action}{show}")
+}
+
+/// Responds with its name, the request line, the body, and some header lines.
+fn shows_requests(name: &'static str) -> Upstream {
+    Upstream::http(move |request, wire| {
+        let shown = ["host", "x-key", "x-inner", "x-forwarded-for", "ngrok-req-hops", "x-result"];
+        let field = |name: &&str| request.field(name).map(|value| format!(" {name}={value}"));
+        let fields: String = shown.iter().filter_map(field).collect();
+        let body = format!("{name} {}{fields} {}", request.first, request.text());
+        wire.respond("200 OK", "Content-Type: text/plain\r\n", body.as_bytes())
+    })
+}
+
+fn result(response: &Message) -> &str {
+    response.field("x-result").unwrap_or_default()
+}
+
+#[test]
+fn a_policy_requests_an_internal_endpoint() {
+    let (edge, public, inner) = (Edge::start(), shows_requests("public"), shows_requests("inner"));
+    let _internal = start(
+        &edge,
+        &inner,
+        &["--url=https://svc.internal"],
+        "on_http_request: [{actions: [{type: add-headers, config: {headers: {x-inner: '1'}}}]}]
+on_http_response: [{actions: [{type: add-headers, config: {headers: {x-inner: '2'}}}]}]
+",
+    );
+    let config = "url: 'https://svc.internal/hook?a=1', method: POST, body: 'id=${req.method}', \
+                  headers: {x-key: 'k ${req.url.path}'}, query_params: [{key: b c, value: d&}]";
+    for phase in ["on_http_request", "on_http_response"] {
+        let agent = start(&edge, &public, &[], &requests(phase, config));
+        let mut visitor = agent.visit(&edge);
+        for _ in 0..2 {
+            let response = visitor.ask("PUT", "/path", "X-Forwarded-For: 9.9.9.9\r\n", b"body");
+            assert_eq!(response.status(), 200);
+            let page = response.text();
+            let seen = match phase {
+                "on_http_request" => page.as_str(),
+                _ => result(&response),
+            };
+            let expected = "200 inner POST /hook?a=1&b%20c=d%26 HTTP/1.1 host=svc.internal \
+                            x-key=k /path x-inner=1 x-forwarded-for=127.0.0.1 \
+                            ngrok-req-hops=1 id=PUT";
+            assert!(seen.contains(expected), "{phase}: {seen}");
+            assert!(page.starts_with("public PUT /path"), "{page}");
+        }
+    }
+}
+
+#[test]
+fn an_internal_endpoint_of_another_account_is_not_found() {
+    let edge = Serve::start(
+        "credentials: [{id: one, authtoken: one_0123456789abcdefghij}, \
+         {id: two, authtoken: two_0123456789abcdefghij}]\n",
+    );
+    let (upstream, secret) = (Upstream::hello(), Upstream::hello());
+    let other = edge.config("two.yml", "two_0123456789abcdefghij");
+    let args = ["http", &secret.addr.to_string(), "--url=https://svc.internal"];
+    let _other = agent::agent(&other, args).start();
+    let own = edge.config("one.yml", "one_0123456789abcdefghij");
+    let policy = requests("on_http_request", "url: 'https://svc.internal/', on_error: halt");
+    let file = edge.write("policy.yml", policy).display().to_string();
+    let (address, url) = (upstream.addr.to_string(), "http://a.tunnels.test");
+    let args = ["http", &address, "--url", url, "--traffic-policy-file", &file];
+    let _own = agent::agent(&own, args).start();
+    let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
+    wire.write("GET / HTTP/1.1\r\nHost: a.tunnels.test\r\n\r\n").unwrap();
+    assert_eq!(wire.read_response("GET").unwrap().status(), 502);
+    assert_eq!(secret.accepted(), 0);
+}
+
+#[test]
+fn the_rules_of_the_internal_endpoint_count() {
+    let (edge, public, inner) = (Edge::start(), shows_requests("public"), Upstream::hello());
+    let hidden = "--url=https://hidden.internal";
+    let _hidden = start(&edge, &inner, &[hidden], "{}");
+    let agent = |url: &str, policy: &str| start(&edge, &inner, &[url], policy);
+    let _deny = agent(
+        "--url=http://deny.internal",
+        "on_http_request: [{actions: [{type: deny, config: {status_code: 451}}]}]",
+    );
+    let _forward = agent(
+        "--url=http://forward.internal",
+        "on_http_request: [{actions: [{type: url-rewrite, config: {from: /x, to: /y}}, {type: \
+         forward-internal, config: {url: 'https://hidden.internal'}}]}]",
+    );
+    let _replace = agent(
+        "--url=http://replace.internal",
+        "on_http_response: [{actions: [{type: custom-response, config: {status_code: 418, body: \
+         'mine'}}]}]",
+    );
+    for (host, expected) in [
+        ("deny", "451"),
+        ("forward", "200 GET /y"),
+        ("replace", "418 mine"),
+        (
+            "missing",
+            "The internal endpoint http://missing.internal:80 does not exist, or its agent \
+                     is not connected.",
+        ),
+    ] {
+        let config = format!("url: 'http://{host}.internal/x'");
+        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{host}");
+    }
+}
+
+#[test]
+fn redirects_stay_in_the_account_and_are_counted() {
+    let (edge, public) = (Edge::start(), Upstream::hello());
+    let server = Upstream::http(|request, wire| match request.target() {
+        "/end" => wire.respond("200 OK", "", b"end"),
+        "/away" => wire.respond("302 Found", "Location: https://other.internal/end\r\n", b""),
+        _ => wire.respond("302 Found", "Location: /end\r\n", b""),
+    });
+    let _one = start(&edge, &server, &["--url=https://one.internal"], "{}");
+    let _other = start(&edge, &server, &["--url=https://other.internal"], "{}");
+    for (path, most, expected) in
+        [("/", 0, "302"), ("/", 1, "200 end"), ("/away", 1, "200 end"), ("/", 2, "200 end")]
+    {
+        let config = format!("url: 'https://one.internal{path}', max_redirects: {most}");
+        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{path} {most}");
+    }
+}
+
+#[test]
+fn a_request_is_repeated_while_the_condition_is_true() {
+    let (edge, public) = (Edge::start(), Upstream::hello());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let flaky = Upstream::http(move |request, wire| {
+        let number = counted.fetch_add(1, Ordering::Relaxed);
+        match request.target() {
+            "/cut" => Err(std::io::ErrorKind::Other.into()),
+            "/late" if number > 1 => wire.respond("200 OK", "", b"now"),
+            _ => wire.respond("500 Internal Server Error", "", b"no"),
+        }
+    });
+    let _inner = start(&edge, &flaky, &["--url=https://flaky.internal"], "{}");
+    for (path, condition, status, attempts) in [
+        ("/", "last_attempt.res.statusCode == 500", "500 no", "4"),
+        ("/", "attempts < 2 && last_attempt.res.status_code >= 500", "500 no", "2"),
+        ("/late", "last_attempt.res.status_code == 500", "200 now", "3"),
+        ("/cut", "has(last_attempt.error)", "flaky.internal: the response was cut off", "4"),
+        ("/", "last_attempt.res.body == 'no' && last_attempt.req.method == 'PUT'", "500 no", "1"),
+        ("/", "last_attempt.error.contains('x')", "500 no", "1"),
+        ("/", "req.url.path == '/again'", "500 no", "4"),
+    ] {
+        count.store(0, Ordering::Relaxed);
+        let config = format!(
+            "url: 'https://flaky.internal{path}', retry_condition: \"{}\"",
+            condition.replace('"', "\\\"")
+        );
+        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        let response = agent.visit(&edge).get("/again");
+        assert!(result(&response).starts_with(status), "{condition}: {}", result(&response));
+        assert_eq!(response.field("x-attempts"), Some(attempts), "{condition}");
+        assert_eq!(count.load(Ordering::Relaxed).to_string(), attempts, "{condition}");
+    }
+}
+
+#[test]
+fn a_policy_that_requests_itself_ends() {
+    let edge = Edge::start();
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
+    let upstream = Upstream::http(move |_, wire| {
+        count.fetch_add(1, Ordering::Relaxed);
+        wire.respond("200 OK", "", b"app")
+    });
+    // Without the header that counts: the count does not depend on it.
+    let round = "on_http_request:
+  - actions:
+      - {type: remove-headers, config: {headers: [ngrok-req-hops]}}
+      - {type: forward-internal, config: {url: 'http://turn.internal'}}
+";
+    let turn = "on_http_request:
+  - actions:
+      - {type: http-request, config: {url: 'http://round.internal/', timeout: 30s}}
+";
+    let _round = start(&edge, &upstream, &["--url=http://round.internal"], round);
+    let _turn = start(&edge, &upstream, &["--url=http://turn.internal"], turn);
+    let config = "url: 'http://round.internal/', timeout: 30s";
+    let entry = start(&edge, &upstream, &[], &requests("on_http_response", config));
+    assert_eq!(result(&entry.visit(&edge).get("/")), "200 app");
+    // The visitor's request, and two of policies. The third one is refused.
+    assert_eq!(served.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_request_has_its_time_and_its_length() {
+    let (edge, public) = (Edge::start(), Upstream::hello());
+    let silent = Upstream::tcp(|wire| wire.wait_reset());
+    let large = Upstream::http(|request, wire| {
+        let length = request.target()[1..].parse().unwrap();
+        wire.respond("200 OK", "", &vec![b'x'; length])
+    });
+    let _silent = start(&edge, &silent, &["--url=http://silent.internal"], "{}");
+    let _large = start(&edge, &large, &["--url=http://large.internal"], "{}");
+    const MOST: usize = 256 * 1024;
+    for (url, expected) in [
+        ("silent.internal/", "silent.internal: timed out".to_owned()),
+        (&*format!("large.internal/{MOST}"), "complete".to_owned()),
+        (
+            &*format!("large.internal/{}", MOST + 1),
+            format!("large.internal: the response is larger than {MOST} bytes"),
+        ),
+    ] {
+        let config = format!("url: 'http://{url}', timeout: 2s");
+        // A long body is read once in an expression.
+        let shown = "has(actions.ngrok.http_request.error) ? \
+                     actions.ngrok.http_request.error.message : \"complete\"";
+        let policy = requests("on_http_response", &config).replace(SHOWN, shown);
+        let agent = start(&edge, &public, &[], &policy);
+        assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{url}");
+    }
+    // The stream of a request whose time is over was given back.
+    wait_for("the silent service to be left", || silent.open() == 0);
+}
+
+#[test]
+fn a_value_of_the_visitor_adds_no_header_line() {
+    let (edge, public, inner) = (Edge::start(), Upstream::hello(), Upstream::hello());
+    let _inner = start(&edge, &inner, &["--url=http://svc.internal"], "{}");
+    let config = "url: 'http://svc.internal/', headers: {x-key: \
+                  '${req.url.query_params[\"v\"][0]}'}";
+    let agent = start(&edge, &public, &[], &requests("on_http_response", config));
+    let good = agent.visit(&edge).get("/?v=plain");
+    assert_eq!(result(&good), "200 GET /");
+    let bad = agent.visit(&edge).get("/?v=a%0d%0aHost:%20b");
+    assert_eq!(result(&bad), "the value of the header 'x-key' is not valid");
+    assert_eq!(inner.accepted(), 1);
+}
+
+/// The rules for responses run beside the thread that receives for all visitors of the agent.
+#[test]
+fn a_slow_request_of_a_response_delays_no_other_visitor() {
+    let edge = Edge::start();
+    let open = Arc::new(AtomicBool::new(false));
+    let (gate, waiting) = (Arc::clone(&open), Arc::new(AtomicUsize::new(0)));
+    let arrived = Arc::clone(&waiting);
+    let slow = Upstream::http(move |_, wire| {
+        arrived.fetch_add(1, Ordering::Relaxed);
+        wait_for("the gate", || gate.load(Ordering::Relaxed));
+        wire.respond("200 OK", "", b"slow")
+    });
+    let app = Upstream::http(|request, wire| {
+        let long = if request.target() == "/slow" { 300_000 } else { 1 };
+        wire.respond("200 OK", "", &vec![b'y'; long])
+    });
+    let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
+    let config = "url: 'http://slow.internal/', timeout: 30s";
+    let policy = requests("on_http_response", config)
+        .replace("  - actions:", "  - expressions: [\"req.url.path == '/slow'\"]\n    actions:");
+    let agent = start(&edge, &app, &[], &policy);
+    let mut first = agent.visit(&edge);
+    first.send("GET", "/slow", "", b"").unwrap();
+    wait_for("the request of the policy", || waiting.load(Ordering::Relaxed) == 1);
+    assert_eq!(agent.visit(&edge).get("/fast").text(), "y");
+    open.store(true, Ordering::Relaxed);
+    let response = first.wire.read_response("GET").unwrap();
+    assert_eq!((result(&response), response.text().len()), ("200 slow", 300_000));
+    // The connection goes on.
+    assert_eq!(first.get("/fast").text(), "y");
+}
