@@ -18,6 +18,7 @@ use super::time;
 use super::tree::{BinaryOperator, Comprehension, Node};
 use super::value::{Value, ValueMap};
 use super::variables;
+use super::zone_files;
 use crate::cidr::Cidr;
 use crate::edge::policy::catalog::PolicyPhase;
 
@@ -368,7 +369,10 @@ impl ExpressionCompiler<'_> {
     fn check_constants(&self, spec: &FunctionSpec, nodes: &[Node]) -> Result<(), String> {
         match nodes {
             [_, Node::Constant(Value::Text(zone))] if functions::takes_zone(spec) => {
-                time::zone_offset(zone).map(drop).map_err(|error| error.to_string())
+                match time::fixed_offset(zone) {
+                    Some(_) => Ok(()),
+                    None => zone_files::load(zone),
+                }
             }
             _ => Ok(()),
         }

@@ -4,7 +4,7 @@
 //! names is resolved then: variables, functions, regular expressions and networks. Values of a
 //! request come from [`Variables`], one at a time. [`EvalBudget`] bounds each evaluation.
 //!
-//! No request, socket or clock here, and no action of a policy.
+//! No request, socket or clock here, and no action of a policy. `zone_files` alone reads files.
 
 mod arithmetic;
 mod budget;
@@ -29,6 +29,8 @@ mod time;
 mod tree;
 mod value;
 mod variables;
+mod zone;
+mod zone_files;
 
 pub use budget::EvalBudget;
 pub use compiled::Expression;

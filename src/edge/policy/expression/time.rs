@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::error::EvalError;
+use super::zone_files;
 use crate::config::duration;
 
 const NANOS: i64 = 1_000_000_000;
@@ -134,23 +135,32 @@ pub(super) struct DateParts {
     pub(super) second: i64,
 }
 
-/// Returns the seconds east of UTC of a place: `UTC`, or a difference as `+02:00`. Names of
-/// places need data that this program does not have.
-pub(super) fn zone_offset(zone: &str) -> Result<i64, EvalError> {
-    let unknown = || EvalError::argument("the time zone is not UTC or a difference as +02:00");
+/// Returns the seconds east of UTC of a place at a time: `UTC`, a difference as `+02:00`, or a
+/// zone that the policy names.
+pub(super) fn zone_offset(zone: &str, at: Timestamp) -> Result<i64, EvalError> {
+    if let Some(zone) = zone_files::find(zone) {
+        return Ok(zone.offset(at.seconds));
+    }
+    fixed_offset(zone).ok_or_else(|| {
+        EvalError::argument("the time zone is not UTC, a difference as +02:00, or a written name")
+    })
+}
+
+/// Returns the seconds east of UTC of `UTC`, or of a difference as `+02:00`.
+pub(super) fn fixed_offset(zone: &str) -> Option<i64> {
     if ["", "UTC", "utc", "Z"].contains(&zone) {
-        return Ok(0);
+        return Some(0);
     }
     let (sign, rest) = match zone.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, zone.strip_prefix('+').unwrap_or(zone)),
     };
-    let (hours, minutes) = rest.split_once(':').ok_or_else(unknown)?;
+    let (hours, minutes) = rest.split_once(':')?;
     let part = |text: &str, below: i64| {
         let digits = text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse().ok().filter(|n: &i64| digits && *n < below).ok_or_else(unknown)
+        text.parse().ok().filter(|n: &i64| digits && *n < below)
     };
-    Ok(sign * (part(hours, 24)? * 3_600 + part(minutes, 60)? * 60))
+    Some(sign * (part(hours, 24)? * 3_600 + part(minutes, 60)? * 60))
 }
 
 /// Parses a duration as `1h30m`, `1.5s` or `-250ms` to nanoseconds.
