@@ -11,8 +11,8 @@ use culvert::edge::policy::expression::{
     EvalBudget, Expression, Timestamp, Value, Variable, Variables,
 };
 use culvert::edge::policy::phases::{
-    ConnectionInfo, EndpointInfo, InternalFault, NoBody, PhaseState, PolicyInput, PolicyServices,
-    RequestPhase, Scope,
+    ConnectionInfo, EndpointInfo, InternalFault, NoBody, PhaseState, PolicyHops, PolicyInput,
+    PolicyServices, RequestPhase, Scope,
 };
 use culvert::edge::policy::rate_limit::RateTable;
 use culvert::edge::restrictions::IpRules;
@@ -148,7 +148,7 @@ impl PolicyServices for EmptyEdge {
         Err(InternalFault { code: 3200, text: url.to_owned() })
     }
 
-    fn ip_rules(&self, _: &[String]) -> Option<IpRules> {
+    fn ip_policy(&self, _: &str) -> Option<Arc<IpRules>> {
         None
     }
 
@@ -195,6 +195,7 @@ fn with_request(head: &str, test: impl FnOnce(&Scope<'_>)) {
         services: &EmptyEdge,
         now,
         unix_seconds,
+        hops: PolicyHops::default(),
     };
     let (mut edits, mut body) = (HeaderEdits::default(), NoBody);
     test(&RequestPhase::new(input, request, &mut edits, &mut body).scope());

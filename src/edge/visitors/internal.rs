@@ -27,7 +27,7 @@ pub fn find(
     let fault = |code, text: String| Err(InternalFault { code, text });
     let address = match InternalAddress::parse(url) {
         Ok(address) => address,
-        Err(reason) => return fault(2226, format!("The URL of forward-internal {reason}")),
+        Err(reason) => return fault(2226, format!("The URL of the internal endpoint {reason}")),
     };
     if address.protocol != protocol {
         let text = format!("The internal endpoint {url} has another protocol than this endpoint.");
