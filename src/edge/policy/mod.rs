@@ -21,6 +21,7 @@ pub mod reader;
 pub mod replace;
 pub mod replace_stream;
 pub mod replacement_text;
+mod response_cookie;
 pub mod rewrite;
 pub mod rule;
 pub mod text;

@@ -4,13 +4,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Map;
 
 use super::expression::{Timestamp, Value, ValueMap, Variable, Variables};
 use super::phases::{Scope, TlsDetails};
+use super::response_cookie;
 use crate::edge::actions::action::RequestInfo;
 use crate::edge::actions::response::ResponseHead;
 use crate::edge::agents::address::Protocol;
@@ -28,6 +29,9 @@ const SHORT_SOURCE_BYTES: usize = 512;
 
 /// Parts of a cookie: its entry, and the map with its name and its value.
 const COOKIE_PARTS: usize = 3;
+
+/// Parts of a cookie of a response, beside its other attributes.
+const RESPONSE_COOKIE_PARTS: usize = 12;
 
 impl Variables for Scope<'_> {
     fn variable(&self, variable: Variable) -> Option<Value> {
@@ -99,7 +103,10 @@ impl Variables for Scope<'_> {
             (Variable::ReqContentEncoding, _) => {
                 separated(request.fields.values("content-encoding"), b',')
             }
-            (Variable::ResCookies, _) => COOKIE_PARTS * of_response("set-cookie", b';'),
+            (Variable::ResCookies, _) => {
+                let lines = self.response.map_or(0, |head| head.values("set-cookie").count());
+                RESPONSE_COOKIE_PARTS * lines + of_response("set-cookie", b';')
+            }
             (Variable::ResContentTypeParameters, _) => of_response("content-type", b';'),
             (Variable::ResContentEncoding, _) => of_response("content-encoding", b','),
             _ => 0,
@@ -209,10 +216,7 @@ fn of_certificate(der: &[u8], variable: Variable) -> Option<Value> {
     };
     let found = x509_details::read(der)?;
     let named = |text: &str| (!text.is_empty()).then(|| Value::text(text));
-    let time = |time: Option<SystemTime>| {
-        let seconds = time?.duration_since(UNIX_EPOCH).ok()?.as_secs();
-        Timestamp::new(i64::try_from(seconds).ok()?, 0).map(Value::Timestamp)
-    };
+    let time = |time: Option<SystemTime>| time.and_then(Timestamp::of).map(Value::Timestamp);
     match variable {
         Variable::ClientSerialNumber => named(&found.serial),
         Variable::ClientIssuerCommonName => named(&found.issuer),
@@ -418,32 +422,8 @@ fn cookie((name, value): (Cow<'_, str>, Cow<'_, str>)) -> (String, Value) {
 
 /// Returns the cookies of a response by name.
 fn response_cookies(head: &ResponseHead<'_>) -> Value {
-    let cookies = head.values("set-cookie").filter_map(|line| {
-        let line = String::from_utf8_lossy(line);
-        let mut parts = line.split(';').map(str::trim);
-        let (name, value) = parts.next()?.split_once('=')?;
-        let mut entries = vec![("name", name.into()), ("value", value.trim_matches('"').into())];
-        let (mut secure, mut http_only) = (false, false);
-        for part in parts {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            match &*key.to_ascii_lowercase() {
-                "domain" => entries.push(("domain", value.into())),
-                "expires" => entries.push(("expires", value.into())),
-                "max-age" => {
-                    entries.push(("max_age", Value::Int(value.parse().unwrap_or_default())));
-                }
-                "path" => entries.push(("path", value.into())),
-                "samesite" => entries.push(("same_site", value.into())),
-                "secure" => secure = true,
-                "httponly" => http_only = true,
-                _ => {}
-            }
-        }
-        entries.push(("secure", secure.into()));
-        entries.push(("http_only", http_only.into()));
-        Some((name.to_owned(), map(entries)))
-    });
-    lists(cookies, false)
+    let lines = head.values("set-cookie").map(String::from_utf8_lossy);
+    lists(lines.filter_map(|line| response_cookie::read(&line)), false)
 }
 
 /// Returns the parameters of a content type by name.

@@ -2,6 +2,7 @@
 //! argument of whatever needs it.
 
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::EvalError;
 use super::zone_files;
@@ -30,6 +31,12 @@ impl Timestamp {
     pub fn new(seconds: i64, nanos: u32) -> Option<Self> {
         let good = (FIRST_SECOND..=LAST_SECOND).contains(&seconds) && i64::from(nanos) < NANOS;
         good.then_some(Timestamp { seconds, nanos })
+    }
+
+    /// Returns the second of a time of the system. `None`: it is before 1970 or too late.
+    pub fn of(time: SystemTime) -> Option<Self> {
+        let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        Timestamp::new(i64::try_from(seconds).ok()?, 0)
     }
 
     /// Returns the seconds since 1970.
