@@ -298,6 +298,28 @@ fn a_program_of_a_package_is_left_to_its_manager() {
     assert!(installed.is_original());
 }
 
+#[test]
+fn the_first_program_of_a_container_is_left_to_its_image() {
+    let Some(unshare) = installed_program("unshare") else { return };
+    let container = ["-rpf", "--mount-proc"];
+    let allowed = Command::new(&unshare).args(container).arg("true").status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        return skipped("unshare -rpf is not allowed");
+    }
+    let (feed, key, installed) = (FeedServer::start(), FeedKey::new(1), InstalledProgram::new());
+    let new = program("9.9.9");
+    feed.publish(&key, &manifest(7, "9.9.9", &new), &new);
+    let update = installed.update(&feed.lines(&key), &["--yes"]);
+    let mut command = Command::new(&unshare);
+    command.args(container).arg(update.get_program()).args(update.get_args());
+    let (code, _, err) = run(command);
+    assert!(
+        code == 1 && err.contains("this container runs the program: update its image"),
+        "{err}"
+    );
+    assert!(installed.is_original() && installed.names() == ["culvert"]);
+}
+
 fn path_with(dir: &Path) -> String {
     format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default())
 }

@@ -388,6 +388,10 @@ if [ "$manager" = systemd ]; then
 	check "it is not installed again" code_is 0 updated --check
 fi
 check "uninstall" culvert uninstall --name home
+no_home() {
+	! inside 'find /etc /var/lib /var/log -name home -o -name home.service -o -name "culvert-home*"' | grep .
+}
+check "nothing of it is left" no_home
 
 # A unit as ngrok's agent writes it, with the path of the program changed.
 if [ "$manager" = systemd ]; then
