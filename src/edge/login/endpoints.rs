@@ -55,6 +55,10 @@ pub fn parse_discovery(bytes: &[u8]) -> Result<LoginEndpoints, String> {
     let url = |name: &str| {
         let text = text(name).ok_or_else(|| format!("'{name}' is missing"))?;
         Url::parse(text).map_err(|e| format!("'{name}': {e}"))?;
+        if text.contains('#') {
+            // The parameters of a login would be a part of it (RFC 6749 3.1).
+            return Err(format!("'{name}' has a fragment"));
+        }
         Ok::<_, String>(text.to_owned())
     };
     let has = |name: &str, value: &str| {
@@ -100,6 +104,7 @@ mod tests {
             json!({"issuer": 1}),
             json!({"jwks_uri": "file:///etc/passwd"}),
             json!({"authorization_endpoint": "javascript:alert(1)"}),
+            json!({"authorization_endpoint": "https://i.example/auth#x"}),
             json!({"token_endpoint": "https://a b/"}),
             json!({"userinfo_endpoint": "x"}),
         ] {
