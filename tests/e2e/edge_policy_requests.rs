@@ -302,3 +302,38 @@ fn a_slow_request_of_a_response_delays_no_other_visitor() {
     // The connection goes on.
     assert_eq!(first.get("/fast").text(), "y");
 }
+
+/// The agent ends the stream, or breaks it off, while the rules of the response still run.
+#[test]
+fn the_end_of_a_response_follows_its_rules() {
+    let edge = Edge::start();
+    let (opened, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (gate, waiting) = (Arc::clone(&opened), Arc::clone(&arrived));
+    let slow = Upstream::http(move |_, wire| {
+        let number = waiting.fetch_add(1, Ordering::Relaxed);
+        wait_for("the gate", || gate.load(Ordering::Relaxed) > number);
+        wire.respond("200 OK", "", b"slow")
+    });
+    let app = Upstream::http(|request, wire| {
+        let length = if request.target() == "/cut" { "Content-Length: 9\r\n" } else { "" };
+        wire.write(format!("HTTP/1.1 200 OK\r\n{length}\r\nbody"))?;
+        Err(std::io::ErrorKind::Other.into())
+    });
+    let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
+    let config = "url: 'http://slow.internal/', timeout: 30s";
+    let agent = start(&edge, &app, &[], &requests("on_http_response", config));
+    for (number, target) in ["/whole", "/cut"].into_iter().enumerate() {
+        let mut visitor = agent.visit(&edge);
+        visitor.send("GET", target, "", b"").unwrap();
+        wait_for("the request of the policy", || arrived.load(Ordering::Relaxed) == number + 1);
+        wait_for("the end of the upstream", || app.open() == 0);
+        opened.store(number + 1, Ordering::Relaxed);
+        let head = visitor.wire.read_head().unwrap();
+        assert_eq!(result(&head), "200 slow", "{target}");
+        let rest = visitor.wire.read_rest();
+        match target {
+            "/whole" => assert_eq!(rest.unwrap(), b"body"),
+            _ => assert!(rest.is_err(), "a part of a body looks complete: {rest:?}"),
+        }
+    }
+}

@@ -93,7 +93,7 @@ fn rewritten(stream: &[u8], size: usize, list: &[EventReplacement]) -> (Vec<u8>,
         change_event(event, list, &mut Vec::new())
     };
     let mut out = Vec::new();
-    let mut run = || {
+    let run = || {
         for piece in stream.chunks(size) {
             rewriter.feed(piece, &mut change, &mut |bytes| out.extend_from_slice(bytes))?;
         }
