@@ -576,3 +576,17 @@ fn a_token_of_the_environment_has_invisible_characters() {
         assert!(said.contains(&format!("authtoken contains {name}: copy it again")), "{said}");
     }
 }
+
+#[test]
+fn a_policy_file_without_a_policy_and_a_key_that_is_twice_are_named() {
+    let home = Home::new();
+    let policy = home.file("policy.yml", "# later\n");
+    let endpoint =
+        "version: 3\nagent: {authtoken: t}\nendpoints:\n  - name: a\n    upstream: {url: 80}\n";
+    let config = home.file("a.yml", &format!("{endpoint}    traffic_policy_file: {policy}\n"));
+    let said = home.run(&format!("config check --config {config}")).refused(1);
+    assert!(said.contains(":6:") && said.contains("is empty; write a mapping of phases"), "{said}");
+    let config = home.file("b.yml", &format!("{endpoint}    name: b\n"));
+    let said = home.run(&format!("config check --config {config}")).refused(1);
+    assert!(said.contains(":6:5") && said.contains("duplicate entry with key \"name\""), "{said}");
+}

@@ -68,6 +68,14 @@ fn an_operator_invites_watches_and_turns_out() {
 }
 
 #[test]
+fn an_authtoken_of_edge_yml_has_no_time_of_creation() {
+    let edge = Serve::start("credentials: [{id: a, authtoken: a_token, acl: ['bind:*']}]\n");
+    let list = text(&edge, &["token", "list"]);
+    let line = list.lines().nth(1).unwrap_or_default();
+    assert_eq!(line.split_whitespace().nth(1), Some("-"), "{list}");
+}
+
+#[test]
 fn domains_are_added_and_removed() {
     let edge = Serve::start("");
     let made = json(&edge, &["domains", "--add", "app.other.test", "--json"]);
