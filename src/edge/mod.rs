@@ -26,6 +26,7 @@ pub mod policy;
 pub mod proxies;
 pub mod regex;
 pub mod reload;
+pub mod required_literal;
 pub mod rest;
 pub mod restrictions;
 pub mod routes;

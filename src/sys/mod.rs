@@ -36,7 +36,7 @@ mod target;
 pub mod terminal;
 pub mod threads;
 
-pub use clock::{awake, clock};
+pub use clock::{awake, clock, thread_time};
 pub use cpu::{go_arch, has_aes};
 pub use interfaces::{NetworkInterface, interfaces};
 pub use process::{become_user, exec, own_uid, protect_memory};

@@ -15,9 +15,11 @@ use culvert::edge::policy::phases::{
     PolicyServices, RequestPhase, Scope,
 };
 use culvert::edge::policy::rate_limit::RateTable;
+use culvert::edge::policy::search_time::ThreadClock;
 use culvert::edge::restrictions::IpRules;
 use culvert::http1::head::HeadRanges;
 use culvert::proto::secret::Secret;
+use culvert::sys;
 use culvert::time::Instant;
 
 use crate::counting::peak_of;
@@ -144,6 +146,10 @@ fn an_expression_within_the_budget_keeps_at_most_256_kib() {
 struct EmptyEdge;
 
 impl PolicyServices for EmptyEdge {
+    fn thread_clock(&self) -> ThreadClock {
+        sys::thread_time
+    }
+
     fn check_internal(&self, _: &str, _: Protocol, url: &str) -> Result<(), InternalFault> {
         Err(InternalFault { code: 3200, text: url.to_owned() })
     }

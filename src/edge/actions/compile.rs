@@ -25,7 +25,7 @@ use super::user_agent::UserAgentFilter;
 use super::webhook::{WebhookVerification, providers};
 use crate::cidr::Cidr;
 use crate::config::modules;
-use crate::edge::regex;
+use crate::edge::regex::BoundedRegex;
 use crate::http1::line::is_framing;
 use crate::http1::text::host_of;
 use crate::proto::base64;
@@ -422,7 +422,7 @@ fn user_agent_filter(value: &Value) -> Result<UserAgentFilter, Refusal> {
         let compile = |text: &&str| {
             let shown: String = text.chars().take(60).collect();
             let compiled = match text.len() <= MAX_EXPRESSION_BYTES {
-                true => regex::compile(text),
+                true => BoundedRegex::compile(text),
                 false => Err(format!("it has more than {MAX_EXPRESSION_BYTES} bytes")),
             };
             compiled.map_err(|e| {

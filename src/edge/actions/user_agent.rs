@@ -1,9 +1,8 @@
 //! `UserAgentFilter`: which clients may visit, by regular expressions for `User-Agent`.
 
-use regex_lite::Regex;
-
 use super::action::{ActionError, Flow, Reply, RequestAction, RequestInfo};
 use super::edits::HeaderEdits;
+use crate::edge::regex::BoundedRegex;
 
 /// Longest part of `User-Agent` that is searched.
 const MAX_USER_AGENT_BYTES: usize = 4096;
@@ -12,9 +11,9 @@ const MAX_USER_AGENT_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct UserAgentFilter {
     /// Empty: all.
-    pub allow: Vec<Regex>,
+    pub allow: Vec<BoundedRegex>,
     /// Refused, even if allowed.
-    pub deny: Vec<Regex>,
+    pub deny: Vec<BoundedRegex>,
 }
 
 impl RequestAction for UserAgentFilter {
@@ -24,7 +23,7 @@ impl RequestAction for UserAgentFilter {
             return Ok(Flow::Respond(refused()));
         }
         let agent = String::from_utf8_lossy(value);
-        let matches = |list: &[Regex]| list.iter().any(|regex| regex.is_match(&agent));
+        let matches = |list: &[BoundedRegex]| list.iter().any(|regex| regex.is_match(&agent));
         let allowed = self.allow.is_empty() || matches(&self.allow);
         Ok(match allowed && !matches(&self.deny) {
             true => Flow::Continue,
@@ -41,10 +40,10 @@ fn refused() -> Reply {
 mod tests {
     use super::super::action::tests::with_request;
     use super::*;
-    use crate::edge::regex;
 
     fn passes(allow: &[&str], deny: &[&str], agent: &str) -> bool {
-        let list = |texts: &[&str]| texts.iter().map(|t| regex::compile(t).unwrap()).collect();
+        let list =
+            |texts: &[&str]| texts.iter().map(|t| BoundedRegex::compile(t).unwrap()).collect();
         let action = UserAgentFilter { allow: list(allow), deny: list(deny) };
         let head = format!("GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: {agent}\r\n\r\n");
         let flow = with_request(&head, |r| action.run(r, &mut HeaderEdits::default()));

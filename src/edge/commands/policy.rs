@@ -21,12 +21,13 @@ use crate::edge::policy::older_form;
 use crate::edge::policy::phases::{InternalFault, PolicyServices};
 use crate::edge::policy::rate_limit::RateTable;
 use crate::edge::policy::reader::PolicyEnvironment;
+use crate::edge::policy::search_time::ThreadClock;
 use crate::edge::restrictions::IpRules;
 use crate::edge::store::AccountStore;
 use crate::edge::store::sqlite::SqliteStore;
 use crate::edge::token::{KEY_BYTES, TokenKey};
 use crate::proto::secret::Secret;
-use crate::sys::threads;
+use crate::sys::{self, threads};
 
 /// Commands for traffic policies.
 #[derive(FromArgs, Debug)]
@@ -162,6 +163,10 @@ impl PolicyServices for StoredServices {
 
     fn rates(&self) -> Arc<RateTable> {
         RateTable::new()
+    }
+
+    fn thread_clock(&self) -> ThreadClock {
+        sys::thread_time
     }
 
     fn logins(&self) -> Option<Arc<LoginServices>> {

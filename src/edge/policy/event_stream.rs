@@ -1,7 +1,7 @@
 //! Server-sent events on their way to a visitor: finds the end of each event, and replaces text
 //! in its fields. An event without a match passes byte by byte.
 
-use super::replace::{FirstMatch, Replacement, TooLong, replace_text};
+use super::replace::{FirstMatch, ReplaceError, Replacement, replace_text};
 
 /// Longest event.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
@@ -43,7 +43,7 @@ pub struct EventReplacement {
 }
 
 /// Returns what an event becomes; `None` if it stays.
-pub type EventChange<'a> = dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, TooLong> + 'a;
+pub type EventChange<'a> = dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, ReplaceError> + 'a;
 
 /// Splits a stream into events and changes them.
 #[derive(Debug, Default)]
@@ -68,7 +68,7 @@ impl EventRewriter {
         piece: &[u8],
         change: &mut EventChange<'_>,
         emit: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), TooLong> {
+    ) -> Result<(), ReplaceError> {
         for &byte in piece {
             if std::mem::take(&mut self.after_return) && byte == b'\n' {
                 match (self.partial.is_empty(), self.changed) {
@@ -90,7 +90,7 @@ impl EventRewriter {
                 }
             }
             if self.partial.len() > MAX_EVENT_BYTES {
-                return Err(TooLong);
+                return Err(ReplaceError::TooLong);
             }
         }
         Ok(())
@@ -101,7 +101,7 @@ impl EventRewriter {
         mut self,
         change: &mut EventChange<'_>,
         emit: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), TooLong> {
+    ) -> Result<(), ReplaceError> {
         match self.partial.is_empty() {
             true => Ok(()),
             false => self.end_event(change, emit),
@@ -112,7 +112,7 @@ impl EventRewriter {
         &mut self,
         change: &mut EventChange<'_>,
         emit: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), TooLong> {
+    ) -> Result<(), ReplaceError> {
         let mark: &[u8] = "\u{feff}".as_bytes();
         let has_mark =
             !std::mem::replace(&mut self.started, true) && self.partial.starts_with(mark);
@@ -140,7 +140,7 @@ pub fn change_event(
     event: &[u8],
     replacements: &[EventReplacement],
     matches: &mut Vec<FirstMatch>,
-) -> Result<Option<Vec<u8>>, TooLong> {
+) -> Result<Option<Vec<u8>>, ReplaceError> {
     let event = String::from_utf8_lossy(event);
     let mut lines: Vec<(&str, &str)> = lines(&event).map(field).collect();
     let data: Vec<&str> = values(&lines, EventField::Data).collect();
@@ -190,7 +190,7 @@ fn replaced(
     field: EventField,
     replacements: &[EventReplacement],
     matches: &mut Vec<FirstMatch>,
-) -> Result<Option<String>, TooLong> {
+) -> Result<Option<String>, ReplaceError> {
     let mut current: Option<String> = None;
     for (number, one) in replacements.iter().enumerate().filter(|(_, one)| one.field == field) {
         let text = current.as_deref().unwrap_or(text);
@@ -225,16 +225,13 @@ fn field(line: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::replace::{Substitution, expression};
+    use super::super::replace::tests::replacement;
     use super::*;
 
     fn list(items: &[(EventField, &str, &str)]) -> Vec<EventReplacement> {
         let one = |(field, from, to): &(EventField, &str, &str)| EventReplacement {
             field: *field,
-            replacement: Replacement {
-                from: expression(from).unwrap(),
-                to: Substitution::parse(to),
-            },
+            replacement: replacement(from, to),
         };
         items.iter().map(one).collect()
     }
@@ -305,6 +302,6 @@ mod tests {
         rewriter.feed(b"data: a\n\ndata", &mut change, &mut |b| out.extend_from_slice(b)).unwrap();
         assert_eq!(out, b"data: a\n\n");
         let long = vec![b'x'; MAX_EVENT_BYTES];
-        assert_eq!(rewriter.feed(&long, &mut change, &mut |_| {}), Err(TooLong));
+        assert_eq!(rewriter.feed(&long, &mut change, &mut |_| {}), Err(ReplaceError::TooLong));
     }
 }

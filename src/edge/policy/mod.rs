@@ -24,6 +24,7 @@ pub mod replacement_text;
 mod response_cookie;
 pub mod rewrite;
 pub mod rule;
+pub mod search_time;
 pub mod text;
 pub mod values;
 pub mod vars;

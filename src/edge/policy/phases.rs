@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::rate_limit::RateTable;
+use super::search_time::ThreadClock;
 use super::vars::PolicyVars;
 use crate::edge::actions::action::{Reply, RequestInfo};
 use crate::edge::actions::edits::HeaderEdits;
@@ -144,6 +145,9 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
 
     /// Returns the counters of `rate-limit`.
     fn rates(&self) -> Arc<RateTable>;
+
+    /// Returns the clock of the searches for regular expressions.
+    fn thread_clock(&self) -> ThreadClock;
 
     /// Returns the services of logins, with requests to other servers; `None`: the edge is
     /// stopping.

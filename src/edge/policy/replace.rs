@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use regex_lite::{Captures, Regex};
+use regex_lite::Captures;
 
-use crate::edge::regex;
+use super::search_time::{SearchTime, TooSlow};
+use crate::edge::regex::BoundedRegex;
 use crate::http1::text::char_boundary;
 
 /// Longest expression.
@@ -16,20 +17,22 @@ pub const MAX_EXPRESSION_BYTES: usize = 4096;
 const MAX_SHOWN_BYTES: usize = 256;
 
 /// Compiles an expression. The error is the reason.
-pub fn expression(text: &str) -> Result<Regex, String> {
+pub fn expression(text: &str) -> Result<BoundedRegex, String> {
     if text.len() > MAX_EXPRESSION_BYTES {
         return Err(format!("it has more than {MAX_EXPRESSION_BYTES} bytes"));
     }
-    regex::compile(text)
+    BoundedRegex::compile(text)
 }
 
 /// An expression and the text in place of its matches.
 #[derive(Clone, Debug)]
 pub struct Replacement {
-    /// What is replaced.
-    pub from: Regex,
+    /// What is replaced. Shared: a copy of an expression has no memory for its searches yet.
+    pub from: Arc<BoundedRegex>,
     /// The new text.
     pub to: Substitution,
+    /// Time of the searches in one body.
+    pub time: SearchTime,
 }
 
 /// Text with groups of a match: `$1` and `${1}` by number, `$name` and `${name}` by name. `$$`
@@ -53,9 +56,20 @@ pub struct FirstMatch {
     pub text: String,
 }
 
-/// The text became longer than the limit.
+/// The matches in a text could not be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooLong;
+pub enum ReplaceError {
+    /// The text became longer than the limit.
+    TooLong,
+    /// The searches took too long.
+    TooSlow,
+}
+
+impl From<TooSlow> for ReplaceError {
+    fn from(_: TooSlow) -> Self {
+        ReplaceError::TooSlow
+    }
+}
 
 /// First of the characters that stand for bytes that are not UTF-8. The text of a visitor has
 /// none of them: see [`text_of_bytes`].
@@ -107,7 +121,7 @@ pub fn replace_bytes(
     replacements: &[Replacement],
     limit: usize,
     matches: &mut Vec<FirstMatch>,
-) -> Result<Option<Vec<u8>>, TooLong> {
+) -> Result<Option<Vec<u8>>, ReplaceError> {
     let changed = replace_text(&text_of_bytes(body), replacements, limit, matches)?;
     Ok(changed.map(|text| bytes_of_text(&text).into_owned()))
 }
@@ -119,7 +133,7 @@ pub fn replace_text(
     replacements: &[Replacement],
     limit: usize,
     matches: &mut Vec<FirstMatch>,
-) -> Result<Option<String>, TooLong> {
+) -> Result<Option<String>, ReplaceError> {
     let mut current: Option<String> = None;
     for (number, replacement) in replacements.iter().enumerate() {
         let text = current.as_deref().unwrap_or(text);
@@ -141,17 +155,20 @@ impl Replacement {
         text: &str,
         limit: usize,
         on_match: &mut dyn FnMut(&str),
-    ) -> Result<Option<String>, TooLong> {
+    ) -> Result<Option<String>, ReplaceError> {
         let mut out: Option<String> = None;
         let mut copied = 0;
+        let mut run = self.time.run(text.len());
         for groups in self.from.captures_iter(text) {
             let Some(whole) = groups.get(0) else { continue };
             on_match(whole.as_str());
             let out = out.get_or_insert_default();
             append(out, &text[copied..whole.start()], limit)?;
             self.to.expand(&groups, out, limit)?;
+            run.found(whole.end() - copied)?;
             copied = whole.end();
         }
+        run.end(text.len() - copied)?;
         if let Some(out) = &mut out {
             append(out, &text[copied..], limit)?;
         }
@@ -196,7 +213,7 @@ impl Substitution {
         groups: &Captures<'_>,
         out: &mut String,
         limit: usize,
-    ) -> Result<(), TooLong> {
+    ) -> Result<(), ReplaceError> {
         for part in &*self.0 {
             let text = match part {
                 Part::Text(text) => text,
@@ -213,13 +230,13 @@ fn name_len(text: &str) -> usize {
     text.bytes().take_while(|b| b.is_ascii_alphanumeric() || *b == b'_').count()
 }
 
-fn append(out: &mut String, text: &str, limit: usize) -> Result<(), TooLong> {
+fn append(out: &mut String, text: &str, limit: usize) -> Result<(), ReplaceError> {
     match out.len() + text.len() <= limit {
         true => {
             out.push_str(text);
             Ok(())
         }
-        false => Err(TooLong),
+        false => Err(ReplaceError::TooLong),
     }
 }
 
@@ -229,15 +246,18 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::search_time::tests::{slow, unlimited};
     use super::*;
+
+    /// Returns a compiled replacement.
+    pub fn replacement(from: &str, to: &str) -> Replacement {
+        let from = Arc::new(expression(from).unwrap());
+        Replacement { from, to: Substitution::parse(to), time: unlimited() }
+    }
 
     /// Returns compiled replacements.
     pub fn list(pairs: &[(&str, &str)]) -> Vec<Replacement> {
-        let one = |(from, to): &(&str, &str)| Replacement {
-            from: expression(from).unwrap(),
-            to: Substitution::parse(to),
-        };
-        pairs.iter().map(one).collect()
+        pairs.iter().map(|(from, to)| replacement(from, to)).collect()
     }
 
     fn bytes(body: &[u8], pairs: &[(&str, &str)]) -> Option<Vec<u8>> {
@@ -280,14 +300,23 @@ pub(super) mod tests {
         let run = |body: &[u8], list: &[Replacement], limit| {
             replace_bytes(body, list, limit, &mut Vec::new())
         };
-        assert_eq!(run(&body, &grows, 7999), Err(TooLong));
+        assert_eq!(run(&body, &grows, 7999), Err(ReplaceError::TooLong));
         assert_eq!(run(&body, &grows, 8000).unwrap().unwrap().len(), 8000);
         let copies = list(&[("a+", &"$0".repeat(2000))]);
-        assert_eq!(run(&body, &copies, 100_000), Err(TooLong));
+        assert_eq!(run(&body, &copies, 100_000), Err(ReplaceError::TooLong));
         let mut mixed = body.clone();
         mixed.push(0xff);
         mixed.extend_from_slice(&body);
-        assert_eq!(run(&mixed, &grows, 15_999), Err(TooLong));
+        assert_eq!(run(&mixed, &grows, 15_999), Err(ReplaceError::TooLong));
+    }
+
+    /// `a(.*b)?` reads the whole rest for each `a`.
+    #[test]
+    fn searches_that_take_too_long_end_with_an_error() {
+        let rule = |time| Replacement { time, ..replacement("a(.*b)?", "x") };
+        let apply = |time, text: &str| rule(time).apply(text, 10_000, &mut |_| {});
+        assert_eq!(apply(slow(), &"a".repeat(200)), Err(ReplaceError::TooSlow));
+        assert_eq!(apply(slow(), &"a".repeat(50)).unwrap().unwrap(), "x".repeat(50));
     }
 
     #[test]

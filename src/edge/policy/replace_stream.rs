@@ -2,7 +2,7 @@
 //! length: a match is found if it is not longer than [`HELD_BYTES`], which stay here until more
 //! of the body has come.
 
-use super::replace::{Replacement, TooLong, bytes_of_text, text_of_bytes};
+use super::replace::{ReplaceError, Replacement, bytes_of_text, text_of_bytes};
 use crate::edge::actions::body_transform::{BodyTransform, TransformError};
 use crate::http1::text::char_boundary;
 
@@ -89,7 +89,7 @@ fn pass(
         }
         let (taken, later) = text.split_at(char_boundary_after(text, missing));
         stage.text.push_str(taken);
-        let new = stage.search(false).map_err(|TooLong| TransformError)?;
+        let new = stage.search(false).map_err(|_| TransformError)?;
         pass(rest, &new, emit)?;
         text = later;
     }
@@ -103,18 +103,19 @@ fn char_boundary_after(text: &str, at: usize) -> usize {
 /// Ends the body.
 fn finish(stages: &mut [ReplaceStage], emit: &mut dyn FnMut(&[u8])) -> Result<(), TransformError> {
     let Some((stage, rest)) = stages.split_first_mut() else { return Ok(()) };
-    let new = stage.search(true).map_err(|TooLong| TransformError)?;
+    let new = stage.search(true).map_err(|_| TransformError)?;
     pass(rest, &new, emit)?;
     finish(rest, emit)
 }
 
 impl ReplaceStage {
     /// Replaces the matches that begin before the held text, and returns the text up to there.
-    fn search(&mut self, is_last: bool) -> Result<String, TooLong> {
+    fn search(&mut self, is_last: bool) -> Result<String, ReplaceError> {
         let held = if is_last { 0 } else { HELD_BYTES };
         let end = char_boundary(&self.text, self.text.len() - held);
         let mut out = String::new();
         let mut at = self.done;
+        let mut run = self.rule.time.run(self.text.len());
         while at <= self.text.len() {
             let Some(groups) = self.rule.from.captures_at(&self.text, at) else { break };
             let Some(whole) = groups.get(0) else { break };
@@ -133,9 +134,11 @@ impl ReplaceStage {
             }
             out.push_str(&self.text[self.done..whole.start()]);
             self.rule.to.expand(&groups, &mut out, MAX_NEW_BYTES)?;
+            run.found(whole.end() - self.done)?;
             self.done = whole.end();
             self.ended_match = true;
         }
+        run.end(end.saturating_sub(self.done))?;
         if self.done < end {
             out.push_str(&self.text[self.done..end]);
             self.done = end;

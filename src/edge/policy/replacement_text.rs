@@ -2,13 +2,15 @@
 //! expressions of a policy are evaluated first. Without such an expression both are compiled at
 //! Bind.
 
-use regex_lite::Regex;
+use std::sync::Arc;
 
 use super::phases::Scope;
 use super::reader::ConfigReader;
 use super::replace::{Replacement, Substitution, expression};
+use super::search_time::SearchTime;
 use super::text::InterpolatedText;
 use crate::edge::actions::action::ActionError;
+use crate::edge::regex::BoundedRegex;
 use crate::sys::sync::Mutex;
 
 /// Key of the regular expression.
@@ -29,11 +31,11 @@ pub struct ReplacementText {
 
 #[derive(Debug)]
 enum Pattern {
-    Fixed(Regex),
+    Fixed(Arc<BoundedRegex>),
     Interpolated {
         text: InterpolatedText,
         /// The last text and its expression: most requests have the same.
-        last: Mutex<Option<(String, Regex)>>,
+        last: Mutex<Option<(String, Arc<BoundedRegex>)>>,
     },
 }
 
@@ -49,7 +51,7 @@ impl ReplacementText {
         let from = config.required_template(FROM)?;
         let from = match from.fixed() {
             Some(text) => match expression(text) {
-                Ok(regex) => Pattern::Fixed(regex),
+                Ok(regex) => Pattern::Fixed(Arc::new(regex)),
                 Err(reason) => {
                     config.fault(
                         FROM,
@@ -77,25 +79,29 @@ impl ReplacementText {
     /// Returns the replacement with the values of all expressions.
     pub fn resolve(&self, scope: &Scope<'_>) -> Result<Replacement, ActionError> {
         let from = match &self.from {
-            Pattern::Fixed(regex) => regex.clone(),
+            Pattern::Fixed(regex) => Arc::clone(regex),
             Pattern::Interpolated { text, last } => compiled(&text.render(scope)?, last)?,
         };
         let to = match &self.to {
             NewText::Fixed(to) => to.clone(),
             NewText::Interpolated(text) => Substitution::parse(&text.render(scope)?),
         };
-        Ok(Replacement { from, to })
+        let time = SearchTime::new(scope.input.services.thread_clock());
+        Ok(Replacement { from, to, time })
     }
 }
 
-fn compiled(text: &str, last: &Mutex<Option<(String, Regex)>>) -> Result<Regex, ActionError> {
+fn compiled(
+    text: &str,
+    last: &Mutex<Option<(String, Arc<BoundedRegex>)>>,
+) -> Result<Arc<BoundedRegex>, ActionError> {
     let mut last = last.lock();
     if let Some((known, regex)) = &*last
         && known == text
     {
-        return Ok(regex.clone());
+        return Ok(Arc::clone(regex));
     }
-    let regex = expression(text).map_err(|_| NOT_AN_EXPRESSION)?;
-    *last = Some((text.to_owned(), regex.clone()));
+    let regex = Arc::new(expression(text).map_err(|_| NOT_AN_EXPRESSION)?);
+    *last = Some((text.to_owned(), Arc::clone(&regex)));
     Ok(regex)
 }

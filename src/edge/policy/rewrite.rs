@@ -1,7 +1,7 @@
 //! Change of a whole URL by a regular expression, for `url-rewrite` and `redirect`. The
 //! expression may match anywhere in `scheme://host:port/path?query`. Sends nothing.
 
-use super::replace::{Replacement, TooLong};
+use super::replace::{ReplaceError, Replacement};
 use crate::http1::text::percent_encode_byte;
 
 /// Longest result.
@@ -29,7 +29,7 @@ pub struct RequestTarget<'a> {
 }
 
 /// Replaces all matches in a URL. `None`: nothing matched, or nothing changed.
-pub fn replace_matches(url: &str, rule: &Replacement) -> Result<Option<ChangedUrl>, TooLong> {
+pub fn replace_matches(url: &str, rule: &Replacement) -> Result<Option<ChangedUrl>, ReplaceError> {
     let mut matches: Vec<String> = Vec::new();
     let mut keep = |text: &str| {
         if matches.len() < MAX_MATCHES {
@@ -41,10 +41,10 @@ pub fn replace_matches(url: &str, rule: &Replacement) -> Result<Option<ChangedUr
 }
 
 /// Replaces the whole URL. `None`: it is the same.
-pub fn replace_whole(url: &str, new: &str) -> Result<Option<ChangedUrl>, TooLong> {
+pub fn replace_whole(url: &str, new: &str) -> Result<Option<ChangedUrl>, ReplaceError> {
     match new.len() <= MAX_URL_BYTES {
         true => Ok(changed_url(url, new, vec![url.to_owned()])),
-        false => Err(TooLong),
+        false => Err(ReplaceError::TooLong),
     }
 }
 
@@ -116,11 +116,11 @@ pub fn request_target(url: &str) -> Option<RequestTarget<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::replace::{Substitution, expression};
+    use super::super::replace::tests::replacement;
     use super::*;
 
     fn change(url: &str, from: &str, to: &str) -> Option<String> {
-        let rule = Replacement { from: expression(from).unwrap(), to: Substitution::parse(to) };
+        let rule = replacement(from, to);
         replace_matches(url, &rule).unwrap().map(|changed| changed.url)
     }
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_matches_are_reported() {
-        let rule = Replacement { from: expression("b+").unwrap(), to: Substitution::parse("c") };
+        let rule = replacement("b+", "c");
         let changed = replace_matches("http://a/b/bb", &rule).unwrap().unwrap();
         assert_eq!(changed.matches, ["b", "bb"]);
         let many = format!("http://a/{}", "b/".repeat(100));

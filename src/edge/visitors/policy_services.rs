@@ -14,9 +14,11 @@ use crate::edge::login::LoginServices;
 use crate::edge::login::clients::OAuthClient;
 use crate::edge::policy::phases::{InternalFault, InternalRequest, PolicyServices};
 use crate::edge::policy::rate_limit::RateTable;
+use crate::edge::policy::search_time::ThreadClock;
 use crate::edge::restrictions::IpRules;
 use crate::edge::workers::Job;
 use crate::proto::secret::Secret;
+use crate::sys;
 
 /// The edge, as policies see it.
 pub struct EdgeServices {
@@ -77,6 +79,10 @@ impl PolicyServices for EdgeServices {
     fn rates(&self) -> Arc<RateTable> {
         // An edge that stops has no visitors any more.
         self.edge.upgrade().map_or_else(RateTable::new, |edge| Arc::clone(&edge.rates))
+    }
+
+    fn thread_clock(&self) -> ThreadClock {
+        sys::thread_time
     }
 
     fn logins(&self) -> Option<Arc<LoginServices>> {

@@ -9,7 +9,7 @@ use crate::edge::actions::action::{ActionError, Reply};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase, Scope, body_too_long};
 use crate::edge::policy::reader::ConfigReader;
-use crate::edge::policy::replace::{FirstMatch, Replacement, TooLong, replace_bytes};
+use crate::edge::policy::replace::{FirstMatch, ReplaceError, Replacement, replace_bytes};
 use crate::edge::policy::replace_stream::ReplaceStream;
 use crate::edge::policy::replacement_text::ReplacementText;
 
@@ -18,6 +18,9 @@ const MAX_REPLACEMENTS: usize = 10;
 
 /// Longest body of a request, before and after the replacement.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+const TOO_SLOW: ActionError =
+    ActionError("a regular expression of the policy takes too long for the body");
 
 #[derive(Debug)]
 struct BodyFindReplace {
@@ -69,7 +72,10 @@ impl PolicyAction for BodyFindReplace {
         let mut matches = Vec::new();
         let changed = match replace_bytes(body, &replacements, MAX_BODY_BYTES, &mut matches) {
             Ok(changed) => changed,
-            Err(TooLong) => return Ok(PolicyFlow::Respond(body_too_long(MAX_BODY_BYTES))),
+            Err(ReplaceError::TooLong) => {
+                return Ok(PolicyFlow::Respond(body_too_long(MAX_BODY_BYTES)));
+            }
+            Err(ReplaceError::TooSlow) => return Err(TOO_SLOW),
         };
         if let Some(changed) = changed {
             phase.edits.set_body(changed);

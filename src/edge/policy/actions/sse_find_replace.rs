@@ -12,7 +12,6 @@ use crate::edge::policy::event_stream::{
 };
 use crate::edge::policy::phases::{PhaseState, ResponsePhase, Scope};
 use crate::edge::policy::reader::ConfigReader;
-use crate::edge::policy::replace::TooLong;
 use crate::edge::policy::replacement_text::ReplacementText;
 use crate::edge::policy::text::InterpolatedText;
 
@@ -79,13 +78,13 @@ impl BodyTransform for EventStream {
     fn write(&mut self, piece: &[u8], emit: &mut dyn FnMut(&[u8])) -> Result<(), TransformError> {
         let Some(rewriter) = &mut self.rewriter else { return Err(TransformError) };
         let mut change = |event: &[u8]| change_event(event, &self.replacements, &mut Vec::new());
-        rewriter.feed(piece, &mut change, emit).map_err(|TooLong| TransformError)
+        rewriter.feed(piece, &mut change, emit).map_err(|_| TransformError)
     }
 
     fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> Result<(), TransformError> {
         let Some(rewriter) = self.rewriter.take() else { return Err(TransformError) };
         let mut change = |event: &[u8]| change_event(event, &self.replacements, &mut Vec::new());
-        rewriter.finish(&mut change, emit).map_err(|TooLong| TransformError)
+        rewriter.finish(&mut change, emit).map_err(|_| TransformError)
     }
 }
 

@@ -2,6 +2,7 @@
 //! Bind refuses, and what requests, responses and connections meet.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -22,6 +23,7 @@ use crate::edge::policy::phases::{
 use crate::edge::policy::rate_limit::RateTable;
 use crate::edge::policy::reader::PolicyEnvironment;
 use crate::edge::policy::rule::CompiledPolicy;
+use crate::edge::policy::search_time::ThreadClock;
 use crate::edge::restrictions::IpRules;
 use crate::proto::base64;
 use crate::proto::secret::Secret;
@@ -54,6 +56,10 @@ impl PolicyServices for FakeEdge {
 
     fn rates(&self) -> Arc<RateTable> {
         Arc::clone(&self.rates)
+    }
+
+    fn thread_clock(&self) -> ThreadClock {
+        || Duration::ZERO
     }
 }
 

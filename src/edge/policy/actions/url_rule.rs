@@ -4,7 +4,7 @@
 use crate::edge::actions::action::ActionError;
 use crate::edge::policy::phases::{RequestPhase, Scope};
 use crate::edge::policy::reader::ConfigReader;
-use crate::edge::policy::replace::TooLong;
+use crate::edge::policy::replace::ReplaceError;
 use crate::edge::policy::replacement_text::ReplacementText;
 use crate::edge::policy::rewrite::{ChangedUrl, replace_matches, replace_whole};
 use crate::edge::policy::text::InterpolatedText;
@@ -36,7 +36,12 @@ impl UrlRule {
             UrlRule::Matches(rule) => replace_matches(url, &rule.resolve(scope)?),
             UrlRule::Whole(text) => replace_whole(url, &text.render(scope)?),
         };
-        changed.map_err(|TooLong| ActionError("the policy has made a URL that is too long"))
+        changed.map_err(|error| match error {
+            ReplaceError::TooLong => ActionError("the policy has made a URL that is too long"),
+            ReplaceError::TooSlow => {
+                ActionError("a regular expression of the policy takes too long for the URL")
+            }
+        })
     }
 }
 
@@ -44,13 +49,16 @@ impl UrlRule {
 /// none, as `OPTIONS *`.
 pub fn current_url(phase: &RequestPhase<'_>) -> Option<String> {
     let request = &phase.request;
-    let scheme = if request.tls { "https" } else { "http" };
+    let scheme = if request.tls { "https://" } else { "http://" };
     let authority = String::from_utf8_lossy(request.authority);
     let received = String::from_utf8_lossy(request.target);
     let target = phase.edits.target().unwrap_or(&received);
-    match target.as_bytes().first() {
-        Some(b'*') => None,
-        Some(b'/') => Some(format!("{scheme}://{authority}{target}")),
-        _ => Some(format!("{scheme}://{authority}/{target}")),
-    }
+    let slash = match target.as_bytes().first() {
+        Some(b'*') => return None,
+        Some(b'/') => "",
+        _ => "/",
+    };
+    let mut url = String::with_capacity(scheme.len() + authority.len() + 1 + target.len());
+    [scheme, &authority, slash, target].iter().for_each(|part| url.push_str(part));
+    Some(url)
 }
