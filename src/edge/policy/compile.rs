@@ -9,7 +9,7 @@ use super::catalog::PolicyPhase;
 use super::document::{ActionEntry, Located, PolicyDocument, RuleEntry};
 use super::expression::Expression;
 use super::fault::{FaultList, PolicyFault};
-use super::reader::{ConfigReader, PolicyEnvironment};
+use super::reader::{CompileRecord, ConfigReader, PolicyEnvironment};
 use super::rule::{CompiledPolicy, CompiledRule};
 use crate::config::document::EntryPart;
 use crate::edge::agents::address::Protocol;
@@ -20,23 +20,27 @@ pub fn compile(
     environment: PolicyEnvironment<'_>,
 ) -> Result<CompiledPolicy, Vec<PolicyFault>> {
     let (policy, document) = PolicyDocument::parse(text, environment.protocol)?;
-    let faults = FaultList::new(&document);
-    let compiler = PolicyCompiler { environment, faults: &faults };
+    let record = CompileRecord::new(FaultList::new(&document));
+    let compiler = PolicyCompiler { environment, record: &record };
     let phases = PolicyPhase::ALL
         .map(|phase| policy.rules(phase).iter().map(|rule| compiler.rule(phase, rule)).collect());
     let connects = !policy.rules(PolicyPhase::TcpConnect).is_empty();
     if environment.is_internal && environment.protocol == Protocol::Http && connects {
         let reason = "internal HTTP endpoints have no on_tcp_connect; use on_http_request.";
-        faults.add(2262, &[], EntryPart::Value, reason);
+        record.faults.add(2262, &[], EntryPart::Value, reason);
     }
-    let faults = faults.into_faults();
+    let reads_results = record.reads_results();
+    let faults = record.faults.into_faults();
     let services = Arc::clone(environment.services);
-    if faults.is_empty() { Ok(CompiledPolicy { phases, services }) } else { Err(faults) }
+    match faults.is_empty() {
+        true => Ok(CompiledPolicy { phases, services, reads_results }),
+        false => Err(faults),
+    }
 }
 
 struct PolicyCompiler<'a> {
     environment: PolicyEnvironment<'a>,
-    faults: &'a FaultList<'a>,
+    record: &'a CompileRecord<'a>,
 }
 
 impl PolicyCompiler<'_> {
@@ -45,8 +49,13 @@ impl PolicyCompiler<'_> {
         let mut conditions = Vec::with_capacity(rule.expressions.len());
         for Located { value, path } in &rule.expressions {
             match Expression::compile(value, phase) {
-                Ok(expression) => conditions.push(expression),
-                Err(fault) => self.faults.add(2200, path, EntryPart::Value, fault.to_string()),
+                Ok(expression) => {
+                    self.record.add_reader(expression.reads_results());
+                    conditions.push(expression);
+                }
+                Err(fault) => {
+                    self.record.faults.add(2200, path, EntryPart::Value, fault.to_string())
+                }
             }
         }
         let is_conditional = !rule.expressions.is_empty();
@@ -67,12 +76,12 @@ impl PolicyCompiler<'_> {
             self.environment,
             &config.value,
             config.path.clone(),
-            self.faults,
+            self.record,
         );
         reader.is_conditional = is_conditional;
-        let before = self.faults.count();
+        let before = self.record.faults.count();
         let compiled = actions::compile_action(action.spec.name, &reader);
-        if compiled.is_none() && self.faults.count() == before {
+        if compiled.is_none() && self.record.faults.count() == before {
             reader.fault_here(2204, "is not valid.");
         }
         compiled

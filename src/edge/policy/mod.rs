@@ -14,6 +14,7 @@ pub mod document;
 pub mod event_stream;
 pub mod expression;
 pub mod fault;
+pub mod made_values;
 pub mod older_form;
 pub mod phases;
 pub mod rate_limit;

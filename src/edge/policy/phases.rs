@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::made_values::MadeValues;
 use super::rate_limit::RateTable;
 use super::search_time::ThreadClock;
 use super::vars::PolicyVars;
@@ -187,13 +188,15 @@ pub struct PolicyInput<'a> {
 #[derive(Clone, Copy)]
 pub struct Scope<'a> {
     /// Input of all phases.
-    pub input: PolicyInput<'a>,
+    pub input: &'a PolicyInput<'a>,
     /// The request; `None` in the connect phase.
-    pub request: Option<RequestInfo<'a>>,
+    pub request: Option<&'a RequestInfo<'a>>,
     /// Head of the response; `None` before the response phase.
     pub response: Option<&'a ResponseHead<'a>>,
     /// Variables of this phase.
     pub vars: &'a PolicyVars,
+    /// Values that were made in this phase.
+    pub made: &'a MadeValues,
 }
 
 /// State of any phase, for actions that are the same in all of them.
@@ -211,11 +214,13 @@ pub struct ConnectPhase<'a> {
     pub input: PolicyInput<'a>,
     /// Variables of this phase.
     pub vars: PolicyVars,
+    made: MadeValues,
 }
 
 impl PhaseState for ConnectPhase<'_> {
     fn scope(&self) -> Scope<'_> {
-        Scope { input: self.input, request: None, response: None, vars: &self.vars }
+        let ConnectPhase { input, vars, made } = self;
+        Scope { input, request: None, response: None, vars, made }
     }
 
     fn vars_mut(&mut self) -> &mut PolicyVars {
@@ -226,7 +231,7 @@ impl PhaseState for ConnectPhase<'_> {
 impl<'a> ConnectPhase<'a> {
     /// Begins the phase.
     pub fn new(input: PolicyInput<'a>) -> Self {
-        ConnectPhase { input, vars: PolicyVars::default() }
+        ConnectPhase { input, vars: PolicyVars::default(), made: MadeValues::default() }
     }
 }
 
@@ -258,14 +263,15 @@ pub struct RequestPhase<'a> {
     pub vars: PolicyVars,
     /// Actions on the response to this request, beside the rules of the response phase.
     pub on_response: Vec<Arc<dyn ResponseAction>>,
+    made: MadeValues,
     source: &'a mut dyn BodySource,
     body: Option<Vec<u8>>,
 }
 
 impl PhaseState for RequestPhase<'_> {
     fn scope(&self) -> Scope<'_> {
-        let request = Some(self.request);
-        Scope { input: self.input, request, response: None, vars: &self.vars }
+        let RequestPhase { input, request, vars, made, .. } = self;
+        Scope { input, request: Some(request), response: None, vars, made }
     }
 
     fn vars_mut(&mut self) -> &mut PolicyVars {
@@ -281,8 +287,17 @@ impl<'a> RequestPhase<'a> {
         edits: &'a mut HeaderEdits,
         source: &'a mut dyn BodySource,
     ) -> Self {
-        let (vars, on_response) = (PolicyVars::default(), Vec::new());
-        RequestPhase { input, request, edits, vars, on_response, source, body: None }
+        let (vars, made) = (PolicyVars::default(), MadeValues::default());
+        RequestPhase {
+            input,
+            request,
+            edits,
+            vars,
+            on_response: Vec::new(),
+            made,
+            source,
+            body: None,
+        }
     }
 
     /// Returns the whole body, without its chunks, as the upstream gets it. It is read when the
@@ -322,12 +337,13 @@ pub struct ResponsePhase<'a, 'h> {
     pub head: &'a mut ResponseHead<'h>,
     /// Variables of this phase.
     pub vars: PolicyVars,
+    made: MadeValues,
 }
 
 impl PhaseState for ResponsePhase<'_, '_> {
     fn scope(&self) -> Scope<'_> {
-        let (request, response) = (Some(self.request), Some(&*self.head));
-        Scope { input: self.input, request, response, vars: &self.vars }
+        let ResponsePhase { input, request, head, vars, made } = self;
+        Scope { input, request: Some(request), response: Some(head), vars, made }
     }
 
     fn vars_mut(&mut self) -> &mut PolicyVars {
@@ -342,6 +358,12 @@ impl<'a, 'h> ResponsePhase<'a, 'h> {
         request: RequestInfo<'a>,
         head: &'a mut ResponseHead<'h>,
     ) -> Self {
-        ResponsePhase { input, request, head, vars: PolicyVars::default() }
+        ResponsePhase {
+            input,
+            request,
+            head,
+            vars: PolicyVars::default(),
+            made: MadeValues::default(),
+        }
     }
 }

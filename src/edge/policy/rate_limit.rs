@@ -7,7 +7,7 @@
 //! are counted together, with the time of the last one.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +51,9 @@ pub enum RateVerdict {
 /// Counters of all actions.
 #[derive(Debug)]
 pub struct RateTable {
-    /// Two keyed hashes identify a key. Visitors cannot find two keys with the same.
-    hashers: [RandomState; 2],
+    /// A keyed hash identifies a key. Visitors cannot find two keys with the same, and the keys
+    /// of a full table are different with a probability of 1 - 3e-10.
+    hasher: RandomState,
     state: Mutex<TableState>,
 }
 
@@ -64,15 +65,36 @@ pub struct RateLimiter {
     window: RateWindow,
 }
 
-type KeyDigest = (u64, u64);
+type KeyDigest = u64;
 
 #[derive(Debug, Default)]
 struct TableState {
-    by_key: HashMap<KeyDigest, u32>,
+    by_key: HashMap<KeyDigest, u32, DigestHashers>,
     /// Each has room for [`SLOTS_AT_ONCE`].
     slots: Vec<Vec<Slot>>,
     lists: Vec<KeyList>,
     free_slots: Vec<u32>,
+}
+
+/// Makes hashers of [`KeyDigest`].
+type DigestHashers = BuildHasherDefault<DigestHasher>;
+
+/// Hash of a digest: the digest, which is a keyed hash already.
+#[derive(Debug, Default)]
+struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, digest: u64) {
+        self.0 = digest;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// Keys of one action by the time of their last request.
@@ -116,8 +138,7 @@ impl RateWindow {
 impl RateTable {
     /// Returns an empty table.
     pub fn new() -> Arc<Self> {
-        let hashers = [RandomState::new(), RandomState::new()];
-        Arc::new(RateTable { hashers, state: Mutex::new(TableState::default()) })
+        Arc::new(RateTable { hasher: RandomState::new(), state: Mutex::new(TableState::default()) })
     }
 
     /// Returns the number of keys and the bytes that they use.
@@ -133,14 +154,8 @@ impl RateTable {
         (state.by_key.len(), map + slots + lists + free)
     }
 
-    fn digest(&self, list: u32, parts: &[String]) -> KeyDigest {
-        let hash = |hasher: &RandomState| {
-            let mut hasher = hasher.build_hasher();
-            list.hash(&mut hasher);
-            parts.hash(&mut hasher);
-            hasher.finish()
-        };
-        (hash(&self.hashers[0]), hash(&self.hashers[1]))
+    fn digest(&self, list: u32, parts: &[impl Hash]) -> KeyDigest {
+        self.hasher.hash_one((list, parts))
     }
 }
 
@@ -152,7 +167,7 @@ impl RateLimiter {
     }
 
     /// Decides about a request whose key has these parts, and counts it if it is admitted.
-    pub fn check(&self, parts: &[String], now: Instant) -> RateVerdict {
+    pub fn check(&self, parts: &[impl Hash], now: Instant) -> RateVerdict {
         let key = self.table.digest(self.list, parts);
         let now = now.as_micros() / u64::try_from(TICK.as_micros()).unwrap_or(1);
         let now = u32::try_from(now).unwrap_or(u32::MAX);
@@ -185,7 +200,7 @@ impl TableState {
         self.lists[list as usize].in_use = false;
         if self.by_key.is_empty() {
             // The memory of a flood goes back.
-            self.by_key = HashMap::new();
+            self.by_key = HashMap::default();
             self.slots = Vec::new();
             self.free_slots = Vec::new();
         }

@@ -1,6 +1,7 @@
 //! Reads the configuration of one action. A value that is missing or wrong becomes a fault with
 //! its place; the reader goes on, so that a document shows several faults at once.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,30 @@ pub struct PolicyEnvironment<'a> {
     pub services: &'a Arc<dyn PolicyServices>,
 }
 
+/// What the compilation of a policy finds beside its rules.
+pub struct CompileRecord<'a> {
+    /// What is wrong.
+    pub faults: FaultList<'a>,
+    reads_results: Cell<bool>,
+}
+
+impl<'a> CompileRecord<'a> {
+    /// Begins a document.
+    pub fn new(faults: FaultList<'a>) -> Self {
+        CompileRecord { faults, reads_results: Cell::new(false) }
+    }
+
+    /// Adds an expression, or a text with some, that names results of actions or does not.
+    pub fn add_reader(&self, reads_results: bool) {
+        self.reads_results.set(self.reads_results.get() || reads_results);
+    }
+
+    /// Returns whether an expression names results of actions.
+    pub fn reads_results(&self) -> bool {
+        self.reads_results.get()
+    }
+}
+
 /// A mapping of a configuration, with its place in the document.
 #[derive(Clone)]
 pub struct ConfigReader<'a> {
@@ -48,7 +73,7 @@ pub struct ConfigReader<'a> {
     pub is_conditional: bool,
     map: &'a Mapping,
     path: Vec<PathSegment>,
-    faults: &'a FaultList<'a>,
+    record: &'a CompileRecord<'a>,
 }
 
 impl<'a> ConfigReader<'a> {
@@ -58,23 +83,23 @@ impl<'a> ConfigReader<'a> {
         environment: PolicyEnvironment<'a>,
         map: &'a Mapping,
         path: Vec<PathSegment>,
-        faults: &'a FaultList<'a>,
+        record: &'a CompileRecord<'a>,
     ) -> Self {
-        ConfigReader { phase, environment, is_conditional: false, map, path, faults }
+        ConfigReader { phase, environment, is_conditional: false, map, path, record }
     }
 
     /// Adds a fault of the value of `key`. `reason` is a sentence that continues the path, as
     /// `must be a text.`
     pub fn fault(&self, key: &str, code: u32, reason: impl Into<String>) {
         match self.map.contains_key(key) {
-            true => self.faults.add(code, &self.at(key), EntryPart::Value, reason),
+            true => self.record.faults.add(code, &self.at(key), EntryPart::Value, reason),
             false => self.fault_here(code, format!("'{key}' {}", reason.into())),
         }
     }
 
     /// Adds a fault of the whole mapping.
     pub fn fault_here(&self, code: u32, reason: impl Into<String>) {
-        self.faults.add(code, &self.path, EntryPart::Value, reason);
+        self.record.faults.add(code, &self.path, EntryPart::Value, reason);
     }
 
     /// Adds a fault for each other key.
@@ -86,7 +111,7 @@ impl<'a> ConfigReader<'a> {
                     true => "is not a known key; this action has no configuration.".to_owned(),
                     false => format!("is not a known key; use {}.", known.join(", ")),
                 };
-                self.faults.add(2203, &self.at(&name), EntryPart::Key, reason);
+                self.record.faults.add(2203, &self.at(&name), EntryPart::Key, reason);
             }
         }
     }
@@ -248,7 +273,7 @@ impl<'a> ConfigReader<'a> {
         for (value, path) in self.items(key, most) {
             match key_text(value) {
                 Some(text) => texts.push(text),
-                None => self.faults.add(2204, &path, EntryPart::Value, "must be a text."),
+                None => self.record.faults.add(2204, &path, EntryPart::Value, "must be a text."),
             }
         }
         texts
@@ -260,7 +285,7 @@ impl<'a> ConfigReader<'a> {
         for (value, path) in self.items(key, most) {
             match key_text(value) {
                 Some(text) => texts.extend(self.compile_text(&text, &path)),
-                None => self.faults.add(2204, &path, EntryPart::Value, "must be a text."),
+                None => self.record.faults.add(2204, &path, EntryPart::Value, "must be a text."),
             }
         }
         texts
@@ -274,12 +299,31 @@ impl<'a> ConfigReader<'a> {
             match key_text(value) {
                 Some(text) => match Expression::compile(&text, self.phase) {
                     Ok(_) => texts.extend(self.compile_text(&format!("${{{text}}}"), &path)),
-                    Err(fault) => self.faults.add(2224, &path, EntryPart::Value, fault.to_string()),
+                    Err(fault) => {
+                        self.record.faults.add(2224, &path, EntryPart::Value, fault.to_string())
+                    }
                 },
-                None => self.faults.add(2204, &path, EntryPart::Value, "must be an expression."),
+                None => {
+                    self.record.faults.add(2204, &path, EntryPart::Value, "must be an expression.")
+                }
             }
         }
         texts
+    }
+
+    /// Returns an expression that must be there. `names` are further variables of it.
+    pub fn expression(&self, key: &str, names: &'static [&'static str]) -> Option<Expression> {
+        let text = self.required_text(key)?;
+        match Expression::compile_with(&text, self.phase, names) {
+            Ok(expression) => {
+                self.record.add_reader(expression.reads_results());
+                Some(expression)
+            }
+            Err(fault) => {
+                self.fault(key, 2200, fault.to_string());
+                None
+            }
+        }
     }
 
     /// Returns the mappings of a required list with at most `most` entries. `None` after a fault;
@@ -333,7 +377,7 @@ impl<'a> ConfigReader<'a> {
         match value {
             Value::Mapping(map) => Some(ConfigReader { map, path, ..self.clone() }),
             _ => {
-                self.faults.add(2204, &path, EntryPart::Value, "must be a mapping.");
+                self.record.faults.add(2204, &path, EntryPart::Value, "must be a mapping.");
                 None
             }
         }
@@ -410,7 +454,7 @@ impl<'a> ConfigReader<'a> {
             let name = key_text(value).unwrap_or_default();
             let Some(lower) = self.header_name(&name, &path) else { continue };
             match check(&lower) {
-                Some(reason) => self.faults.add(2219, &path, EntryPart::Value, reason),
+                Some(reason) => self.record.faults.add(2219, &path, EntryPart::Value, reason),
                 None => names.push(lower.into()),
             }
         }
@@ -419,7 +463,8 @@ impl<'a> ConfigReader<'a> {
 
     /// Checks a header name and returns it in lower case.
     fn header_name(&self, name: &str, path: &[PathSegment]) -> Option<String> {
-        let fault = |code, reason: String| self.faults.add(code, path, EntryPart::Value, reason);
+        let fault =
+            |code, reason: String| self.record.faults.add(code, path, EntryPart::Value, reason);
         if name.len() > MAX_NAME_BYTES {
             fault(2208, format!("has a name of more than {MAX_NAME_BYTES} bytes."));
             return None;
@@ -439,9 +484,12 @@ impl<'a> ConfigReader<'a> {
 
     fn compile_text(&self, text: &str, path: &[PathSegment]) -> Option<InterpolatedText> {
         match InterpolatedText::compile(text, self.phase) {
-            Ok(text) => Some(text),
+            Ok(text) => {
+                self.record.add_reader(text.reads_results());
+                Some(text)
+            }
             Err(reason) => {
-                self.faults.add(2224, path, EntryPart::Value, reason);
+                self.record.faults.add(2224, path, EntryPart::Value, reason);
                 None
             }
         }
@@ -455,7 +503,7 @@ impl<'a> ConfigReader<'a> {
     ) -> Option<InterpolatedValue> {
         if depth > MAX_NESTING {
             let reason = format!("is nested deeper than {MAX_NESTING} levels.");
-            self.faults.add(2250, &path, EntryPart::Value, reason);
+            self.record.faults.add(2250, &path, EntryPart::Value, reason);
             return None;
         }
         let child = |value: &Value, step| self.compile_value(value, below(&path, step), depth + 1);
@@ -475,7 +523,7 @@ impl<'a> ConfigReader<'a> {
             other => match serde_json::to_value(other) {
                 Ok(value) => InterpolatedValue::Fixed(value),
                 Err(_) => {
-                    self.faults.add(2204, &path, EntryPart::Value, "is not a plain value.");
+                    self.record.faults.add(2204, &path, EntryPart::Value, "is not a plain value.");
                     return None;
                 }
             },

@@ -76,9 +76,10 @@ impl CompiledRule {
         }
         for (number, action) in self.actions.iter().enumerate() {
             place.action = Some(number);
-            match state.run(&**action)? {
-                PolicyFlow::Continue => {}
-                end => return Ok(end),
+            // Not moved: a response is large.
+            let end = state.run(&**action);
+            if !matches!(end, Ok(PolicyFlow::Continue)) {
+                return end;
             }
             if state.scope().vars.is_incomplete() {
                 return Err(ActionError("the variables of the policy are too large"));
@@ -145,6 +146,8 @@ pub struct CompiledPolicy {
     pub phases: [Vec<CompiledRule>; PolicyPhase::ALL.len()],
     /// What actions use of the edge.
     pub services: Arc<dyn PolicyServices>,
+    /// Whether an expression reads results of actions.
+    pub reads_results: bool,
 }
 
 /// A phase that is under way.
@@ -225,22 +228,24 @@ impl CompiledPolicy {
         if !self.has(PolicyPhase::EventStreamMessage) || !phase.head.is_event_stream() {
             return Ok(PolicyFlow::Continue);
         }
-        phase.vars = PolicyVars::default();
         self.run(PolicyPhase::EventStreamMessage, phase)
     }
 
-    /// Runs the rules of a phase until an action ends it.
+    /// Runs the rules of a phase until an action ends it. The phase begins without variables.
     fn run(
         &self,
         phase: PolicyPhase,
         state: &mut dyn RunningPhase,
     ) -> Result<PolicyFlow, ActionError> {
+        *state.vars_mut() = PolicyVars::new(self.reads_results);
         for (number, rule) in self.rules(phase).iter().enumerate() {
             let mut place = Place { phase, rule: number, action: None };
             let end = rule.run(state, &mut place);
-            let end = end.inspect_err(|error| rule.log_failure(&state.scope(), &place, error))?;
-            if !matches!(end, PolicyFlow::Continue) {
-                return Ok(end);
+            if let Err(error) = &end {
+                rule.log_failure(&state.scope(), &place, error);
+            }
+            if !matches!(end, Ok(PolicyFlow::Continue)) {
+                return end;
             }
         }
         Ok(PolicyFlow::Continue)

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json};
 
 use super::catalog::PolicyPhase;
-use super::expression::{EvalBudget, Template};
+use super::expression::{EvalBudget, Template, Value};
 use super::phases::Scope;
 use crate::edge::actions::action::ActionError;
 
@@ -21,7 +21,7 @@ pub struct InterpolatedText {
 
 #[derive(Clone, Debug)]
 enum TextContent {
-    Fixed(String),
+    Fixed(Arc<str>),
     Template(Arc<Template>),
 }
 
@@ -29,13 +29,21 @@ impl InterpolatedText {
     /// Compiles the expressions of a text. The error continues the path of the text.
     pub fn compile(text: &str, phase: PolicyPhase) -> Result<Self, String> {
         let content = match text.contains("${") {
-            false => TextContent::Fixed(text.to_owned()),
+            false => TextContent::Fixed(text.into()),
             true => {
                 let template = Template::compile(text, phase).map_err(|fault| fault.to_string())?;
                 TextContent::Template(Arc::new(template))
             }
         };
         Ok(InterpolatedText { content })
+    }
+
+    /// Returns whether an expression names the results of actions.
+    pub fn reads_results(&self) -> bool {
+        match &self.content {
+            TextContent::Fixed(_) => false,
+            TextContent::Template(template) => template.reads_results(),
+        }
     }
 
     /// Returns the text if it has no expression.
@@ -57,13 +65,24 @@ impl InterpolatedText {
         }
     }
 
-    /// Returns the value of the expression, if the text is only one; else the text.
+    /// Returns the same for several owners.
+    pub fn shared(&self, scope: &Scope<'_>) -> Result<Arc<str>, ActionError> {
+        match &self.content {
+            TextContent::Fixed(text) => Ok(Arc::clone(text)),
+            TextContent::Template(template) => {
+                template.shared(scope, &mut EvalBudget::new()).map_err(|_| NO_VALUE)
+            }
+        }
+    }
+
+    /// Returns the value of the expression, if the text is only one; else the text. Its type is
+    /// one that JSON has.
     pub fn value(&self, scope: &Scope<'_>) -> Result<Value, ActionError> {
         match &self.content {
-            TextContent::Fixed(text) => Ok(Value::String(text.clone())),
+            TextContent::Fixed(text) => Ok(Arc::clone(text).into()),
             TextContent::Template(template) => {
                 let value = template.value(scope, &mut EvalBudget::new());
-                value.and_then(|value| value.to_json()).map_err(|_| NO_VALUE)
+                value.and_then(Value::into_json_type).map_err(|_| NO_VALUE)
             }
         }
     }
@@ -73,7 +92,7 @@ impl InterpolatedText {
 #[derive(Clone, Debug)]
 pub enum InterpolatedValue {
     /// A value without an expression.
-    Fixed(Value),
+    Fixed(Json),
     /// A text.
     Text(InterpolatedText),
     /// A list.
@@ -83,19 +102,27 @@ pub enum InterpolatedValue {
 }
 
 impl InterpolatedValue {
-    /// Returns the value of all expressions in it.
-    pub fn render(&self, scope: &Scope<'_>) -> Result<Value, ActionError> {
+    /// Returns the value with those of all expressions in it, for other expressions.
+    pub fn value(&self, scope: &Scope<'_>) -> Result<Value, ActionError> {
+        match self {
+            InterpolatedValue::Text(text) => text.value(scope),
+            other => Ok(Value::from(&other.render(scope)?)),
+        }
+    }
+
+    /// Returns it as JSON.
+    pub fn render(&self, scope: &Scope<'_>) -> Result<Json, ActionError> {
         Ok(match self {
             InterpolatedValue::Fixed(value) => value.clone(),
-            InterpolatedValue::Text(text) => text.value(scope)?,
+            InterpolatedValue::Text(text) => text.value(scope)?.to_json().map_err(|_| NO_VALUE)?,
             InterpolatedValue::List(items) => {
-                Value::Array(items.iter().map(|item| item.render(scope)).collect::<Result<_, _>>()?)
+                Json::Array(items.iter().map(|item| item.render(scope)).collect::<Result<_, _>>()?)
             }
             InterpolatedValue::Map(entries) => {
                 let entry = |(key, value): &(String, InterpolatedValue)| {
                     value.render(scope).map(|value| (key.clone(), value))
                 };
-                Value::Object(entries.iter().map(entry).collect::<Result<Map<_, _>, _>>()?)
+                Json::Object(entries.iter().map(entry).collect::<Result<Map<_, _>, _>>()?)
             }
         })
     }

@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::Map;
+use serde_json::Value as Json;
 
 use super::expression::{Timestamp, Value, ValueMap, Variable, Variables};
 use super::phases::{Scope, TlsDetails};
@@ -40,24 +41,22 @@ impl Variables for Scope<'_> {
             .or_else(|| self.connection(variable))
             .or_else(|| self.response.and_then(|head| of_response(head, variable)))
             .or_else(|| self.endpoint(variable))
-            .or_else(|| self.request.as_ref().and_then(|request| of_request(request, variable)))
+            .or_else(|| self.request.and_then(|request| self.of_request(request, variable)))
     }
 
     fn entry(&self, variable: Variable, key: &str) -> Option<Value> {
         match variable {
             Variable::ReqHeaders => header(self.request?.fields.values(key)),
             Variable::ResHeaders => header(self.response?.values(key)),
-            Variable::Vars => self.vars.vars().get(key).map(Value::from),
+            Variable::Vars => self.vars.vars().get(key).cloned(),
             Variable::Actions => self.vars.results().get(key).map(Value::from),
             Variable::ReqUrlQueryParams => {
-                let request = self.request?;
-                let url = RequestUrl::of(&request);
+                let url = RequestUrl::of(self.request?);
                 let named = parameter_pairs(url.query()).filter(|(name, _)| name == key);
-                one(named.map(|(name, value)| (name, Value::from(decoded(value, true)))))
+                one(named.map(|(name, value)| (name, Value::text(decoded(value, true)))))
             }
             Variable::ReqCookies => {
-                let request = self.request?;
-                let named = request_cookies(&request).filter(|(name, _)| name == key);
+                let named = request_cookies(self.request?).filter(|(name, _)| name == key);
                 one(named.map(cookie))
             }
             _ => self.variable(variable)?.members()?.get_text(key).cloned(),
@@ -87,12 +86,12 @@ impl Variables for Scope<'_> {
         };
         match (variable, key) {
             (Variable::ReqUrlQueryParams, Some(key)) => {
-                let url = RequestUrl::of(&request);
+                let url = RequestUrl::of(request);
                 parameter_pairs(url.query()).filter(|(name, _)| name == key).count()
             }
             (Variable::ReqUrlQueryParams, None) => separated(std::iter::once(request.target), b'&'),
             (Variable::ReqCookies, Some(key)) => {
-                COOKIE_PARTS * request_cookies(&request).filter(|(name, _)| name == key).count()
+                COOKIE_PARTS * request_cookies(request).filter(|(name, _)| name == key).count()
             }
             (Variable::ReqCookies, None) => {
                 COOKIE_PARTS * separated(request.fields.values("cookie"), b';')
@@ -137,12 +136,12 @@ impl Scope<'_> {
     }
 
     fn connection(&self, variable: Variable) -> Option<Value> {
-        let connection = self.input.connection;
-        let (client, server) = (connection.client, connection.server);
+        let connection = &self.input.connection;
+        let (client, server) = (&connection.client, &connection.server);
         Some(match variable {
-            Variable::ConnClientIp => client.ip().to_canonical().to_string().into(),
+            Variable::ConnClientIp => self.client_ip(),
             Variable::ConnClientPort => Value::Int(client.port().into()),
-            Variable::ConnServerIp => server.ip().to_canonical().to_string().into(),
+            Variable::ConnServerIp => ip_text(server.ip().to_canonical()),
             Variable::ConnServerPort => Value::Int(server.port().into()),
             Variable::ConnServerRegion => SERVER_REGION.into(),
             Variable::ConnStart => Value::Timestamp(self.time()?),
@@ -152,19 +151,15 @@ impl Scope<'_> {
     }
 
     fn endpoint(&self, variable: Variable) -> Option<Value> {
-        let endpoint = self.input.endpoint;
-        let (scheme, address) = endpoint.url.split_once("://").unwrap_or(("", endpoint.url));
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().unwrap_or(0)),
-            None => (address, if scheme == "http" { 80 } else { 443 }),
-        };
+        let endpoint = &self.input.endpoint;
+        let address = || EndpointAddress::of(endpoint.url);
         Some(match variable {
-            Variable::EndpointAddr => format!("{host}:{port}").into(),
-            Variable::EndpointHost => host.into(),
+            Variable::EndpointAddr => format!("{}:{}", address().host, address().port).into(),
+            Variable::EndpointHost => address().host.into(),
             Variable::EndpointId => token::id_with("ep", endpoint.tunnel_id).into(),
-            Variable::EndpointPort => Value::Int(port),
+            Variable::EndpointPort => Value::Int(address().port),
             Variable::EndpointProtocol => match endpoint.protocol {
-                Protocol::Http => scheme.into(),
+                Protocol::Http => address().scheme.into(),
                 Protocol::Tls => "tls".into(),
                 Protocol::Tcp => "tcp".into(),
             },
@@ -173,17 +168,74 @@ impl Scope<'_> {
         })
     }
 
+    /// Returns the address of the visitor as a text.
+    pub fn client_ip(&self) -> Value {
+        let make = || ip_text(self.input.connection.client.ip().to_canonical());
+        self.made.client_ip.get_or_init(make).clone()
+    }
+
+    fn of_request(&self, request: &RequestInfo<'_>, variable: Variable) -> Option<Value> {
+        if variable != Variable::ReqUrlPath {
+            return of_request(request, variable);
+        }
+        let make = || Value::text(decoded(RequestUrl::of(request).raw_path(), false));
+        Some(self.made.path.get_or_init(make).clone())
+    }
+
     fn own(&self, variable: Variable) -> Option<Value> {
         Some(match variable {
             Variable::TimeNow => self.now().to_string().into(),
             Variable::ReqHeaderReceived | Variable::ReqBodyReceived => {
                 Value::Timestamp(self.time()?)
             }
-            Variable::Vars => object(self.vars.vars()),
-            Variable::Actions => object(self.vars.results()),
+            Variable::Vars => {
+                let entry =
+                    |(name, value): (&Arc<str>, &Value)| (name.clone().into(), value.clone());
+                object(self.vars.vars().iter().map(entry))
+            }
+            Variable::Actions => {
+                let entry = |(name, value): (&&str, &Json)| ((*name).into(), value.into());
+                object(self.vars.results().iter().map(entry))
+            }
             _ => return None,
         })
     }
+}
+
+/// Parts of the URL of an endpoint.
+struct EndpointAddress<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: i64,
+}
+
+impl<'a> EndpointAddress<'a> {
+    fn of(url: &'a str) -> Self {
+        let (scheme, address) = url.split_once("://").unwrap_or(("", url));
+        let (host, port) = match address.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().unwrap_or(0)),
+            None => (address, if scheme == "http" { 80 } else { 443 }),
+        };
+        EndpointAddress { scheme, host, port }
+    }
+}
+
+/// Returns an address as a text. Requests of most policies read the one of the visitor: an
+/// address of IPv4 is written without the formatter.
+fn ip_text(ip: IpAddr) -> Value {
+    let IpAddr::V4(ip) = ip else { return ip.to_string().into() };
+    let mut text = [0; "255.255.255.255".len()];
+    let mut len = 0;
+    for (n, octet) in ip.octets().into_iter().enumerate() {
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let zeros = usize::from(octet < 100) + usize::from(octet < 10);
+        let dot = (n > 0).then_some(b'.');
+        for byte in dot.into_iter().chain(digits[zeros..].iter().map(|digit| b'0' + digit)) {
+            text[len] = byte;
+            len += 1;
+        }
+    }
+    Value::text(std::str::from_utf8(&text[..len]).unwrap_or_default())
 }
 
 fn of_handshake(handshake: &TlsDetails, variable: Variable) -> Option<Value> {
@@ -242,14 +294,13 @@ fn pem(der: &[u8]) -> String {
     text + "-----END CERTIFICATE-----\n"
 }
 
-fn object(map: &Map<String, serde_json::Value>) -> Value {
-    let entry = |(key, value): (&String, &serde_json::Value)| (Value::text(key), value.into());
-    Value::Map(Arc::new(ValueMap::new(map.iter().map(entry).collect())))
+fn object(entries: impl Iterator<Item = (Value, Value)>) -> Value {
+    Value::Map(Arc::new(ValueMap::new(entries.collect())))
 }
 
 /// Returns the text of bytes; what is not UTF-8 is replaced.
 fn text(bytes: &[u8]) -> Value {
-    String::from_utf8_lossy(bytes).into_owned().into()
+    Value::text(String::from_utf8_lossy(bytes))
 }
 
 /// Returns the values of a header; `None` if it is absent.
@@ -259,7 +310,7 @@ fn header<'a>(values: impl Iterator<Item = &'a [u8]>) -> Option<Value> {
 }
 
 /// Returns the values of entries with the same key; `None` without one.
-fn one(entries: impl Iterator<Item = (String, Value)>) -> Option<Value> {
+fn one<N>(entries: impl Iterator<Item = (N, Value)>) -> Option<Value> {
     let values: Vec<Value> = entries.map(|(_, value)| value).collect();
     (!values.is_empty()).then(|| Value::list(values))
 }
@@ -335,7 +386,6 @@ impl<'a> RequestUrl<'a> {
             Variable::ReqUrlAuthority => text(self.authority),
             Variable::ReqUrlHost => host(self.authority).into(),
             Variable::ReqUrlPort => Value::Int(port(self.authority, tls)),
-            Variable::ReqUrlPath => decoded(self.raw_path(), false).into(),
             Variable::ReqUrlRawPath => self.raw_path().into(),
             Variable::ReqUrlQuery => self.query().into(),
             Variable::ReqUrlQueryParams => lists(parameters(self.query()), false),
@@ -350,9 +400,12 @@ impl<'a> RequestUrl<'a> {
 
 /// Decodes percent-encoding. Each escape is decoded on its own: one that is not valid must not
 /// hide the others from a rule. Bytes that are not UTF-8 are replaced.
-fn decoded(text: &str, plus_is_blank: bool) -> String {
+fn decoded(text: &str, plus_is_blank: bool) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
+        return text.into();
+    }
     if let Some(decoded) = percent_decoded(text, plus_is_blank) {
-        return decoded;
+        return decoded.into();
     }
     let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
     let source = text.as_bytes();
@@ -370,11 +423,11 @@ fn decoded(text: &str, plus_is_blank: bool) -> String {
             (byte, ..) => bytes.push(*byte),
         }
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 /// Returns names of the parameters of a query, and their values before they are decoded.
-fn parameter_pairs(query: &str) -> impl Iterator<Item = (String, &str)> {
+fn parameter_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decoded(name, true), value)
@@ -383,7 +436,8 @@ fn parameter_pairs(query: &str) -> impl Iterator<Item = (String, &str)> {
 
 /// Returns names and values of the parameters of a query.
 fn parameters(query: &str) -> impl Iterator<Item = (String, Value)> {
-    parameter_pairs(query).map(|(name, value)| (name, Value::from(decoded(value, true))))
+    let pairs = parameter_pairs(query);
+    pairs.map(|(name, value)| (name.into_owned(), Value::text(decoded(value, true))))
 }
 
 /// Returns the number of parts of values in which a separator divides them.
@@ -397,8 +451,7 @@ fn total<'a>(values: impl Iterator<Item = &'a [u8]>) -> usize {
 }
 
 fn map(entries: Vec<(&str, Value)>) -> Value {
-    let entries = entries.into_iter().map(|(key, value)| (key.into(), value)).collect();
-    Value::Map(Arc::new(ValueMap::new(entries)))
+    object(entries.into_iter().map(|(key, value)| (key.into(), value)))
 }
 
 /// Returns names and values of the cookies of a request.
@@ -507,4 +560,17 @@ fn of_response(head: &ResponseHead<'_>, variable: Variable) -> Option<Value> {
         _ => return None,
     };
     Some(body_field(&field, &|name| head.values(name).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_usual() {
+        for text in ["0.0.0.0", "127.0.0.1", "10.20.30.40", "255.255.255.255", "2001:db8::1"] {
+            let ip: IpAddr = text.parse().unwrap();
+            assert_eq!(ip_text(ip).as_text(), Some(text));
+        }
+    }
 }

@@ -1,10 +1,18 @@
 //! Variables of one phase: those of `set-vars`, and the results of actions. A phase begins
 //! without any.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// Most bytes of all variables of one phase, as JSON.
+use serde_json::{Value as Json, json};
+
+use super::expression::Value;
+
+/// Most bytes of all variables of one phase, about their memory.
 const MAX_BYTES: usize = 64 * 1024;
+
+/// Bytes that a value costs beside its texts.
+const VALUE_BYTES: usize = 32;
 
 /// Actions whose result has the members of `error` also after a success: policies log them.
 const WITH_ERROR: [&str; 9] = [
@@ -22,9 +30,10 @@ const WITH_ERROR: [&str; 9] = [
 /// Variables of one phase.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyVars {
-    vars: Map<String, Value>,
+    vars: BTreeMap<Arc<str>, Value>,
     /// Results of the last run of each action, by its name with underscores.
-    results: Map<String, Value>,
+    results: BTreeMap<&'static str, Json>,
+    keeps_results: bool,
     bytes: usize,
     is_incomplete: bool,
 }
@@ -34,35 +43,48 @@ pub struct PolicyVars {
 pub struct VarsFull;
 
 impl PolicyVars {
+    /// Returns no variables. Results of actions are kept if an expression of the policy reads
+    /// them.
+    pub fn new(keeps_results: bool) -> Self {
+        PolicyVars { keeps_results, ..Self::default() }
+    }
+
     /// Returns the variables of `set-vars`: `vars.NAME`.
-    pub fn vars(&self) -> &Map<String, Value> {
+    pub fn vars(&self) -> &BTreeMap<Arc<str>, Value> {
         &self.vars
     }
 
     /// Returns the results of actions: `actions.ngrok.ACTION.FIELD`.
-    pub fn results(&self) -> &Map<String, Value> {
+    pub fn results(&self) -> &BTreeMap<&'static str, Json> {
         &self.results
     }
 
     /// Sets a variable.
-    pub fn set(&mut self, name: &str, value: Value) -> Result<(), VarsFull> {
-        self.charge(name, &value)?;
-        self.vars.insert(name.to_owned(), value);
+    pub fn set(&mut self, name: &Arc<str>, value: Value) -> Result<(), VarsFull> {
+        self.charge(name.len() + VALUE_BYTES + value.bytes())?;
+        self.vars.insert(Arc::clone(name), value);
         Ok(())
     }
 
     /// Sets the result of an action, as an object with its fields. `action` has underscores:
     /// `rate_limit`. A result without room is left out, and [`PolicyVars::is_incomplete`].
-    pub fn set_result(&mut self, action: &str, mut value: Value) {
+    pub fn set_result(&mut self, action: &'static str, value: Json) {
+        self.set_result_with(action, || value);
+    }
+
+    /// Does the same with a result that is made only if an expression reads results.
+    pub fn set_result_with(&mut self, action: &'static str, make: impl FnOnce() -> Json) {
+        if !self.keeps_results {
+            return;
+        }
+        let mut value = make();
         if WITH_ERROR.contains(&action)
             && let Some(fields) = value.as_object_mut()
         {
             fields.entry("error").or_insert_with(|| json!({ "code": "", "message": "" }));
         }
-        match self.charge(action, &value) {
-            Ok(()) => {
-                self.results.insert(action.to_owned(), value);
-            }
+        match self.charge(action.len() + size(&value)) {
+            Ok(()) => _ = self.results.insert(action, value),
             Err(VarsFull) => self.is_incomplete = true,
         }
     }
@@ -73,8 +95,8 @@ impl PolicyVars {
         self.is_incomplete
     }
 
-    fn charge(&mut self, name: &str, value: &Value) -> Result<(), VarsFull> {
-        let bytes = self.bytes + name.len() + size(value);
+    fn charge(&mut self, bytes: usize) -> Result<(), VarsFull> {
+        let bytes = self.bytes.saturating_add(bytes);
         if bytes > MAX_BYTES {
             return Err(VarsFull);
         }
@@ -83,15 +105,15 @@ impl PolicyVars {
     }
 }
 
-/// Returns about the memory of a value.
-fn size(value: &Value) -> usize {
-    const COST: usize = 32;
-    COST + match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(size).sum(),
-        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
-    }
+/// Returns about the memory of a result.
+fn size(value: &Json) -> usize {
+    VALUE_BYTES
+        + match value {
+            Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+            Json::String(text) => text.len(),
+            Json::Array(items) => items.iter().map(size).sum(),
+            Json::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+        }
 }
 
 #[cfg(test)]
@@ -100,9 +122,9 @@ mod tests {
 
     #[test]
     fn variables_are_bounded() {
-        let mut vars = PolicyVars::default();
-        assert_eq!(vars.set("a", json!({"b": [1, "x"]})), Ok(()));
-        assert_eq!(vars.set("c", json!("x".repeat(MAX_BYTES))), Err(VarsFull));
+        let mut vars = PolicyVars::new(true);
+        assert_eq!(vars.set(&"a".into(), Value::from(&json!({"b": [1, "x"]}))), Ok(()));
+        assert_eq!(vars.set(&"c".into(), "x".repeat(MAX_BYTES).into()), Err(VarsFull));
         vars.set_result("log", json!("x".repeat(MAX_BYTES)));
         assert_eq!((vars.vars().len(), vars.results().len()), (1, 0));
         assert!(vars.is_incomplete());
@@ -112,10 +134,17 @@ mod tests {
 
     #[test]
     fn a_result_without_an_error_has_an_empty_one() {
-        let mut vars = PolicyVars::default();
+        let mut vars = PolicyVars::new(true);
         vars.set_result("rate_limit", json!({"limited": false}));
         assert_eq!(vars.results()["rate_limit"]["error"], json!({"code": "", "message": ""}));
         vars.set_result("rate_limit", json!({"error": {"code": "1"}}));
         assert_eq!(vars.results()["rate_limit"]["error"], json!({"code": "1"}));
+    }
+
+    #[test]
+    fn results_that_no_expression_reads_are_not_made() {
+        let mut vars = PolicyVars::new(false);
+        vars.set_result_with("log", || unreachable!());
+        assert!(vars.results().is_empty() && !vars.is_incomplete());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::{Index, Range};
 use std::sync::Arc;
 
 use super::action::PolicyFlow;
@@ -63,6 +64,7 @@ impl<'a> PolicyVisit<'a> {
     pub fn remember(self, policy: &Arc<CompiledPolicy>, request: &RequestInfo<'_>) -> PastVisit {
         let ConnectionInfo { client, server, tls, server_name, handshake } = self.connection;
         let EndpointInfo { tunnel_id, url, account, protocol } = self.endpoint;
+        let endpoint = [tunnel_id, url, account];
         PastVisit {
             policy: Arc::clone(policy),
             client,
@@ -70,9 +72,7 @@ impl<'a> PolicyVisit<'a> {
             connection_tls: tls,
             server_name: server_name.map(str::to_owned),
             handshake: handshake.cloned(),
-            tunnel_id: tunnel_id.to_owned(),
-            url: url.to_owned(),
-            account: account.to_owned(),
+            endpoint: Joined::new(endpoint.concat(), endpoint.map(str::len)),
             protocol,
             hops: self.hops,
             request: RequestCopy::of(request),
@@ -80,12 +80,31 @@ impl<'a> PolicyVisit<'a> {
     }
 }
 
+/// Three texts in one piece of memory: each request has copies of some.
+#[derive(Debug)]
+struct Joined<T: ?Sized> {
+    all: Box<T>,
+    /// Ends of the texts.
+    ends: [usize; 3],
+}
+
+impl<T: ?Sized + Index<Range<usize>, Output = T>> Joined<T> {
+    /// Keeps `all`, which consists of texts with these lengths.
+    fn new(all: impl Into<Box<T>>, [a, b, c]: [usize; 3]) -> Self {
+        Joined { all: all.into(), ends: [a, a + b, a + b + c] }
+    }
+
+    fn parts(&self) -> [&T; 3] {
+        let [a, b, c] = self.ends;
+        [&self.all[0..a], &self.all[a..b], &self.all[b..c]]
+    }
+}
+
 /// Copy of a request without its body.
 #[derive(Debug)]
 struct RequestCopy {
-    method: Vec<u8>,
-    authority: Vec<u8>,
-    target: Vec<u8>,
+    /// Method, authority and target.
+    line: Joined<[u8]>,
     fields: OwnedFields,
     is_http10: bool,
     tls: bool,
@@ -96,10 +115,9 @@ struct RequestCopy {
 
 impl RequestCopy {
     fn of(request: &RequestInfo<'_>) -> Self {
+        let line = [request.method, request.authority, request.target];
         RequestCopy {
-            method: request.method.to_vec(),
-            authority: request.authority.to_vec(),
-            target: request.target.to_vec(),
+            line: Joined::new(line.concat(), line.map(<[u8]>::len)),
             fields: request.fields.to_owned(),
             is_http10: request.is_http10,
             tls: request.tls,
@@ -110,10 +128,11 @@ impl RequestCopy {
     }
 
     fn info(&self) -> RequestInfo<'_> {
+        let [method, authority, target] = self.line.parts();
         RequestInfo {
-            method: &self.method,
-            authority: &self.authority,
-            target: &self.target,
+            method,
+            authority,
+            target,
             fields: self.fields.fields(),
             body: b"",
             is_http10: self.is_http10,
@@ -133,9 +152,8 @@ pub struct PastVisit {
     connection_tls: bool,
     server_name: Option<String>,
     handshake: Option<Arc<TlsDetails>>,
-    tunnel_id: String,
-    url: String,
-    account: String,
+    /// Id of the tunnel, URL, and account of the endpoint.
+    endpoint: Joined<str>,
     protocol: Protocol,
     hops: PolicyHops,
     request: RequestCopy,
@@ -150,12 +168,8 @@ impl ResponseRules for PastVisit {
             server_name: self.server_name.as_deref(),
             handshake: self.handshake.as_ref(),
         };
-        let endpoint = EndpointInfo {
-            tunnel_id: &self.tunnel_id,
-            url: &self.url,
-            account: &self.account,
-            protocol: self.protocol,
-        };
+        let [tunnel_id, url, account] = self.endpoint.parts();
+        let endpoint = EndpointInfo { tunnel_id, url, account, protocol: self.protocol };
         let request = self.request.info();
         let (now, unix_seconds) = (request.now, request.unix_seconds);
         let hops = self.hops;
@@ -180,6 +194,6 @@ impl ResponseRules for PastVisit {
 
 impl fmt::Debug for PastVisit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PastVisit").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("PastVisit").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }

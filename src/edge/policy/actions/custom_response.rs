@@ -56,8 +56,8 @@ impl CustomResponse {
         for (name, value) in &self.headers {
             let value = headers::value_of(name, value, scope)?;
             match &**name {
-                "content-type" => kind = Some(Cow::Owned(value)),
-                _ => reply.fields.push((Cow::Owned(name.to_string()), value)),
+                "content-type" => kind = Some(Cow::Owned(value.to_string())),
+                _ => reply.fields.push((Cow::Owned(name.to_string()), value.to_string())),
             }
         }
         let kind = kind.unwrap_or_else(|| infer_type(&body).into());

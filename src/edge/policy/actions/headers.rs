@@ -77,8 +77,8 @@ pub(super) fn value_of(
     name: &str,
     value: &InterpolatedText,
     scope: &Scope<'_>,
-) -> Result<String, ActionError> {
-    let value = value.render(scope)?.into_owned();
+) -> Result<Arc<str>, ActionError> {
+    let value = value.shared(scope)?;
     modules::check_header_value(name, &value).map_err(|_| INVALID)?;
     Ok(value)
 }
@@ -86,7 +86,7 @@ pub(super) fn value_of(
 impl PolicyAction for AddHeaders {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         for (name, value) in &self.lines {
-            let value: Arc<str> = value_of(name, value, &phase.scope())?.into();
+            let value = value_of(name, value, &phase.scope())?;
             let name = Arc::clone(name);
             match &*name {
                 "host" if host_of(value.as_bytes()).is_none() => return Err(INVALID),
@@ -100,7 +100,7 @@ impl PolicyAction for AddHeaders {
     fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
         for (name, value) in &self.lines {
             let value = value_of(name, value, &phase.scope())?;
-            phase.head.add(name, value.into_bytes());
+            phase.head.add(name, value.as_bytes().to_vec());
         }
         Ok(PolicyFlow::Continue)
     }

@@ -96,7 +96,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
         return None;
     }
     let retry_condition = match config.has("retry_condition") {
-        true => Some(retry_condition(config)?),
+        true => Some(config.expression("retry_condition", RETRY_VARIABLES)?),
         false => None,
     };
     let body = match config.has("body") {
@@ -147,17 +147,6 @@ fn check_url(text: &str) -> Result<(), String> {
 fn endpoint_url(url: &Url) -> String {
     let scheme = if url.secure { "https" } else { "http" };
     format!("{scheme}://{}:{}", url.host, url.port)
-}
-
-fn retry_condition(config: &ConfigReader<'_>) -> Option<Expression> {
-    let text = config.required_text("retry_condition")?;
-    match Expression::compile_with(&text, config.phase, RETRY_VARIABLES) {
-        Ok(condition) => Some(condition),
-        Err(fault) => {
-            config.fault("retry_condition", 2200, fault.to_string());
-            None
-        }
-    }
 }
 
 /// Returns whether a URL is that of an internal endpoint.

@@ -66,17 +66,14 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
 impl PolicyAction for RateLimit {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         let scope = phase.scope();
-        let part = |text: &InterpolatedText| match text.render(&scope) {
-            Ok(text) => text.into_owned(),
-            // Requests without the value, as without a header, have one key.
-            Err(_) => String::new(),
-        };
-        let parts: Vec<String> = self.key.iter().map(part).collect();
+        // Requests without the value, as without a header, have one key.
+        let part = |text: &InterpolatedText| text.shared(&scope).unwrap_or_else(|_| "".into());
+        let parts: Vec<Arc<str>> = self.key.iter().map(part).collect();
         let verdict = self.limiter.check(&parts, phase.input.now);
-        let shown: String = parts.join(",").chars().take(MAX_SHOWN_CHARS).collect();
-        let limited = verdict != RateVerdict::Admitted;
-        let result = json!({ "bucket_key": shown, "limited": limited });
-        phase.vars_mut().set_result("rate_limit", result);
+        phase.vars_mut().set_result_with("rate_limit", || {
+            let shown: String = parts.join(",").chars().take(MAX_SHOWN_CHARS).collect();
+            json!({ "bucket_key": shown, "limited": verdict != RateVerdict::Admitted })
+        });
         let RateVerdict::Limited { retry_after } = verdict else { return Ok(PolicyFlow::Continue) };
         if !self.enforce {
             return Ok(PolicyFlow::Continue);

@@ -39,7 +39,7 @@ impl PolicyAction for Redirect {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         let Some(url) = current_url(phase) else { return Ok(PolicyFlow::Continue) };
         let Some(changed) = self.rule.apply(&url, &phase.scope())? else {
-            phase.vars_mut().set_result("redirect", json!({ "matches": [], "url": "" }));
+            phase.vars_mut().set_result_with("redirect", || json!({ "matches": [], "url": "" }));
             return Ok(PolicyFlow::Continue);
         };
         let result = json!({ "matches": changed.matches, "url": changed.url });
@@ -49,7 +49,7 @@ impl PolicyAction for Redirect {
         reply.fields.push(("Location".into(), changed.url));
         for (name, value) in &self.headers {
             let value = headers::value_of(name, value, &phase.scope())?;
-            reply.fields.push((name.to_string().into(), value));
+            reply.fields.push((name.to_string().into(), value.to_string()));
         }
         Ok(PolicyFlow::Respond(reply))
     }

@@ -1,6 +1,7 @@
 //! `restrict-ips`: admits visitors by their address. IP policies are those of the REST API; a
 //! change of one applies to the next visitor.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -35,9 +36,9 @@ enum Network {
 }
 
 /// Decision about an address, with the network that caused it.
-struct Verdict {
+struct Verdict<'a> {
     admitted: bool,
-    matched: String,
+    matched: Cow<'a, str>,
 }
 
 pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
@@ -77,15 +78,19 @@ fn networks(config: &ConfigReader<'_>, key: &str) -> Option<Vec<Network>> {
 }
 
 /// Returns the first network of a list with this address.
-fn find(list: &[Network], ip: IpAddr, scope: &Scope<'_>) -> Result<Option<String>, ActionError> {
+fn find<'a>(
+    list: &'a [Network],
+    ip: IpAddr,
+    scope: &Scope<'_>,
+) -> Result<Option<Cow<'a, str>>, ActionError> {
     for network in list {
         match network {
-            Network::Fixed(cidr, text) if cidr.contains(ip) => return Ok(Some(text.clone())),
+            Network::Fixed(cidr, text) if cidr.contains(ip) => return Ok(Some(text.into())),
             Network::Fixed(..) => {}
             Network::Interpolated(text) => {
                 let text = text.render(scope)?;
                 if Cidr::parse(&text).ok_or(INVALID)?.contains(ip) {
-                    return Ok(Some(text.into_owned()));
+                    return Ok(Some(text));
                 }
             }
         }
@@ -94,7 +99,7 @@ fn find(list: &[Network], ip: IpAddr, scope: &Scope<'_>) -> Result<Option<String
 }
 
 impl RestrictIps {
-    fn verdict(&self, scope: &Scope<'_>) -> Result<Verdict, ActionError> {
+    fn verdict(&self, scope: &Scope<'_>) -> Result<Verdict<'_>, ActionError> {
         let ip = scope.input.connection.client.ip().to_canonical();
         let denied = find(&self.deny, ip, scope)?;
         if let Some(matched) = denied {
@@ -107,9 +112,9 @@ impl RestrictIps {
             let rules = scope.input.services.ip_policy(id).ok_or(missing)?;
             let within = |list: &[Cidr]| list.iter().find(|cidr| cidr.contains(ip)).copied();
             if let Some(cidr) = within(&rules.deny) {
-                return Ok(Verdict { admitted: false, matched: cidr.to_string() });
+                return Ok(Verdict { admitted: false, matched: cidr.to_string().into() });
             }
-            allowed = allowed.or_else(|| within(&rules.allow).map(|cidr| cidr.to_string()));
+            allowed = allowed.or_else(|| within(&rules.allow).map(|cidr| cidr.to_string().into()));
         }
         Ok(Verdict { admitted: allowed.is_some(), matched: allowed.unwrap_or_default() })
     }
@@ -127,8 +132,8 @@ impl RestrictIps {
             }
         };
         let action = if verdict.admitted { "allow" } else { "deny" };
-        let result = json!({ "action": action, "matched_cidr": verdict.matched });
-        phase.vars_mut().set_result("restrict_ips", result);
+        let result = || json!({ "action": action, "matched_cidr": verdict.matched });
+        phase.vars_mut().set_result_with("restrict_ips", result);
         Ok(verdict.admitted || !self.enforce)
     }
 

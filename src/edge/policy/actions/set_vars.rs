@@ -13,7 +13,7 @@ const MAX_VARS: usize = 100;
 
 #[derive(Debug)]
 struct SetVars {
-    vars: Vec<(String, InterpolatedValue)>,
+    vars: Vec<(Arc<str>, InterpolatedValue)>,
 }
 
 pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
@@ -32,7 +32,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
             let reason = "is not a name; use letters, digits and _, not a digit first.";
             entry.fault(&name, 2204, reason);
         } else if let Some(value) = entry.interpolated(&name) {
-            vars.push((name, value));
+            vars.push((name.into(), value));
         }
     }
     Some(Arc::new(SetVars { vars }))
@@ -51,7 +51,7 @@ impl PolicyAction for SetVars {
     /// Sets all variables. A later one can read those before it.
     fn any(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
         for (name, value) in &self.vars {
-            let value = value.render(&phase.scope())?;
+            let value = value.value(&phase.scope())?;
             phase.vars_mut().set(name, value).map_err(|_| FULL)?;
         }
         Ok(PolicyFlow::Continue)

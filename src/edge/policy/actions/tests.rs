@@ -76,6 +76,11 @@ impl BodySource for Body<'_> {
 }
 
 fn try_policy(protocol: Protocol, text: &str) -> Result<CompiledPolicy, Vec<PolicyFault>> {
+    // The tests look at all results.
+    Ok(CompiledPolicy { reads_results: true, ..compiled(protocol, text)? })
+}
+
+fn compiled(protocol: Protocol, text: &str) -> Result<CompiledPolicy, Vec<PolicyFault>> {
     let services: Arc<dyn PolicyServices> = Arc::new(FakeEdge { rates: RateTable::new() });
     let environment =
         PolicyEnvironment { account: "cr_1", protocol, is_internal: false, services: &services };
@@ -157,7 +162,7 @@ fn request_at(policy: &CompiledPolicy, head: &str, body: &[u8], seconds: u64) ->
         let input = input(policy, "192.0.2.7", seconds);
         let mut phase = RequestPhase::new(input, *info, &mut edits, &mut source);
         let flow = policy.request(&mut phase);
-        let results = phase.vars.results().clone().into();
+        let results = json!(phase.vars.results());
         Outcome { flow, edits, results }
     })
 }
@@ -183,7 +188,7 @@ fn response(
         fields.iter().for_each(|(name, value)| head.push(name.as_bytes(), value.as_bytes()));
         let mut phase = ResponsePhase::new(input(policy, "192.0.2.7", 1000), *info, &mut head);
         let flow = policy.response(&mut phase);
-        let results = phase.vars.results().clone().into();
+        let results = json!(phase.vars.results());
         let mut out = Vec::new();
         let mut transforms = std::mem::take(&mut head.transforms);
         for piece in body.chunks(3) {
@@ -740,4 +745,26 @@ fn a_search_in_a_long_query_or_cookie_has_its_price() {
     let long =
         |separator: &str| (0..4000).map(|n| format!("x{n}=")).collect::<Vec<_>>().join(separator);
     assert_eq!((status(&long("&"), ""), status("", &long(";"))), (500, 500));
+}
+
+/// A policy makes results of actions if an expression reads them, wherever it is.
+#[test]
+fn every_expression_that_reads_results_is_noticed() {
+    let reads = |text: &str| compiled(Protocol::Http, text).unwrap().reads_results;
+    let action = |kind: &str, config: &str| {
+        reads(&format!("on_http_request: [{{actions: [{{type: {kind}, config: {config}}}]}}]"))
+    };
+    let condition = |text: &str| {
+        let actions = "actions: [{type: deny}]";
+        reads(&format!("on_http_request: [{{expressions: [\"{text}\"], {actions}}}]"))
+    };
+    assert!(condition("actions.ngrok.rate_limit.limited"));
+    assert!(condition("[1].exists(n, actions['ngrok']['log'][n] == 1)"));
+    assert!(!condition("[1].exists(actions, actions == 1)"));
+    assert!(!condition("req.host == 'actions'"));
+    assert!(action("log", "{metadata: {a: [{b: '${actions.ngrok.log}'}]}}"));
+    assert!(action("add-headers", "{headers: {a: 'x${actions.ngrok.log.a}'}}"));
+    assert!(!action("add-headers", "{headers: {a: '${req.host}'}}"));
+    let key = "{name: a, algorithm: sliding_window, capacity: 1, rate: 60s, bucket_key: [KEY]}";
+    assert!(action("rate-limit", &key.replace("KEY", "actions.ngrok.log.a")));
 }

@@ -28,7 +28,9 @@ impl PolicyAction for UrlRewrite {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
         let Some(url) = current_url(phase) else { return Ok(PolicyFlow::Continue) };
         let Some(changed) = self.rule.apply(&url, &phase.scope())? else {
-            phase.vars_mut().set_result("url_rewrite", json!({ "matches": [], "url": url }));
+            phase
+                .vars_mut()
+                .set_result_with("url_rewrite", || json!({ "matches": [], "url": url }));
             return Ok(PolicyFlow::Continue);
         };
         let new = request_target(&changed.url).ok_or(INVALID)?;

@@ -39,10 +39,20 @@ pub(super) fn compile(
     source: &str,
     phase: PolicyPhase,
     names: &[&str],
-) -> Result<Node, ExpressionFault> {
+) -> Result<CompiledTree, ExpressionFault> {
     let tree = parse::parse(source)?;
     let locals = names.iter().map(|name| (*name).to_owned()).collect();
-    ExpressionCompiler { source, phase, nodes: 0, locals, loops: 0 }.node(&tree, 0)
+    let mut compiler =
+        ExpressionCompiler { source, phase, nodes: 0, locals, loops: 0, reads_results: false };
+    let root = compiler.node(&tree, 0)?;
+    Ok(CompiledTree { root, reads_results: compiler.reads_results })
+}
+
+/// A compiled expression.
+pub(super) struct CompiledTree {
+    pub(super) root: Node,
+    /// Whether it names the results of actions.
+    pub(super) reads_results: bool,
 }
 
 /// Compiles one expression.
@@ -54,6 +64,7 @@ struct ExpressionCompiler<'a> {
     locals: Vec<String>,
     /// Macros around the current node.
     loops: usize,
+    reads_results: bool,
 }
 
 type Compiled = Result<Node, ExpressionFault>;
@@ -161,8 +172,7 @@ impl ExpressionCompiler<'_> {
     fn access(&mut self, tree: &IdedExpr, depth: usize) -> Compiled {
         let parts = resolve::name_parts(tree);
         if let Some(parts) = parts.as_ref().filter(|parts| self.is_global(parts[0])) {
-            return resolve::variable(parts, self.phase)
-                .map_err(|reason| self.fault(parts[0], reason));
+            return self.variable(parts);
         }
         match &tree.expr {
             Expr::Ident(name) => match self.locals.iter().rposition(|local| local == name) {
@@ -181,10 +191,15 @@ impl ExpressionCompiler<'_> {
         }
     }
 
+    /// Resolves a name that no variable of a macro hides.
+    fn variable(&mut self, parts: &[&str]) -> Compiled {
+        self.reads_results |= parts[0] == variables::RESULTS_ROOT;
+        resolve::variable(parts, self.phase).map_err(|reason| self.fault(parts[0], reason))
+    }
+
     fn index(&mut self, operand: &IdedExpr, index: &IdedExpr, depth: usize) -> Compiled {
         if let Some(parts) = resolve::name_parts(operand).filter(|p| self.is_global(p[0])) {
-            let fault = |reason| self.fault(parts[0], reason);
-            return match resolve::variable(&parts, self.phase).map_err(fault)? {
+            return match self.variable(&parts)? {
                 Node::Variable(variable) if variables::is_keyed(variable) => {
                     Ok(Node::EntryOf(variable, self.boxed(index, depth)?))
                 }

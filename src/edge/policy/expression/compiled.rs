@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::budget::EvalBudget;
-use super::compile;
+use super::compile::{self, CompiledTree};
 use super::error::EvalError;
 use super::evaluate;
 use super::fault::ExpressionFault;
@@ -16,6 +16,7 @@ use crate::edge::policy::catalog::PolicyPhase;
 /// A compiled expression.
 pub struct Expression {
     root: Node,
+    reads_results: bool,
 }
 
 impl Expression {
@@ -37,10 +38,10 @@ impl Expression {
         }
         let source = source.to_owned();
         let compiled = parse::on_large_stack(move || compile::compile(&source, phase, names));
-        let root = compiled.unwrap_or_else(|| {
+        let CompiledTree { root, reads_results } = compiled.unwrap_or_else(|| {
             Err(ExpressionFault::new(0, "the edge cannot start a thread to compile it."))
         })?;
-        Ok(Expression { root })
+        Ok(Expression { root, reads_results })
     }
 
     /// Returns the value.
@@ -72,6 +73,11 @@ impl Expression {
         value.as_bool().ok_or_else(|| {
             EvalError::wrong_type(format!("the result is a {}, not a bool", value.type_name()))
         })
+    }
+
+    /// Returns whether it names the results of actions.
+    pub fn reads_results(&self) -> bool {
+        self.reads_results
     }
 
     /// Returns the value if it does not depend on a request.

@@ -130,6 +130,14 @@ impl Value {
         })
     }
 
+    /// Returns the value in types that JSON has: times, bytes and keys become texts.
+    pub fn into_json_type(self) -> Result<Value, EvalError> {
+        match self {
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) => Ok(self),
+            other => Ok(Value::from(&to_json(&other)?)),
+        }
+    }
+
     /// Returns the value as JSON. Times and bytes are texts.
     pub fn to_json(&self) -> Result<serde_json::Value, EvalError> {
         to_json(self)

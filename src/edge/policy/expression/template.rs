@@ -1,5 +1,7 @@
 //! Texts with expressions, `Hello ${req.host}`.
 
+use std::sync::Arc;
+
 use super::budget::EvalBudget;
 use super::compiled::Expression;
 use super::error::EvalError;
@@ -53,6 +55,14 @@ impl Template {
         Ok(Template { parts })
     }
 
+    /// Returns whether an expression names the results of actions.
+    pub fn reads_results(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            TemplatePart::Text(_) => false,
+            TemplatePart::Expression(expression) => expression.reads_results(),
+        })
+    }
+
     /// Returns whether it has no expression.
     pub fn is_constant(&self) -> bool {
         self.parts.iter().all(|part| matches!(part, TemplatePart::Text(_)))
@@ -77,6 +87,26 @@ impl Template {
             }
         }
         Ok(text)
+    }
+
+    /// Returns the text for several owners. One that is exactly one expression shares the text of
+    /// its value.
+    pub fn shared(
+        &self,
+        variables: &dyn Variables,
+        budget: &mut EvalBudget,
+    ) -> Result<Arc<str>, EvalError> {
+        let [TemplatePart::Expression(expression)] = self.parts.as_slice() else {
+            return self.render(variables, budget).map(Arc::from);
+        };
+        match expression.value(variables, budget)? {
+            Value::Text(text) => budget.create(text.len()).map(|()| text),
+            value => {
+                let shown = value.display()?;
+                budget.create(shown.len())?;
+                Ok(shown.into())
+            }
+        }
     }
 
     /// Returns the value of a text that is exactly one expression, with its type; of any other

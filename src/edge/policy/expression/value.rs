@@ -109,7 +109,7 @@ impl Value {
     }
 
     /// Returns the bytes behind the value, as if nothing in it were shared.
-    pub(super) fn bytes(&self) -> usize {
+    pub(in crate::edge::policy) fn bytes(&self) -> usize {
         match self {
             Value::Text(text) => SHARED_BYTES + text.len(),
             Value::Bytes(bytes) => SHARED_BYTES + bytes.len(),
@@ -127,6 +127,12 @@ impl Value {
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Value::text(text)
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
+        Value::Text(text)
     }
 }
 

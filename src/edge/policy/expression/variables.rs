@@ -276,9 +276,12 @@ pub(super) fn members(name: &str) -> impl Iterator<Item = &'static VariableSpec>
         .filter(move |spec| spec.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
+/// First part of the variable with the results of actions.
+pub(super) const RESULTS_ROOT: &str = "actions";
+
 /// Returns whether a name is the first part of a variable.
 pub(super) fn is_root(name: &str) -> bool {
-    ["conn", "endpoint", "req", "res", "time", "actions", "vars"].contains(&name)
+    ["conn", "endpoint", "req", "res", "time", RESULTS_ROOT, "vars"].contains(&name)
 }
 
 /// Returns whether a variable is a map of its own.
