@@ -52,13 +52,13 @@ struct BreakerState {
 #[derive(Debug)]
 enum BreakerPhase {
     /// Counts responses of the last seconds.
-    Closed([Bucket; BUCKETS]),
+    Closed([CountBucket; BUCKETS]),
     /// Refuses all requests until then.
     Open(Instant),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+struct CountBucket {
     /// Which part of the time it counts, from the start of time.
     number: u64,
     responses: u32,
@@ -67,7 +67,7 @@ struct Bucket {
 
 impl BreakerPhase {
     fn closed() -> Self {
-        BreakerPhase::Closed([Bucket::default(); BUCKETS])
+        BreakerPhase::Closed([CountBucket::default(); BUCKETS])
     }
 }
 
@@ -113,11 +113,11 @@ impl CircuitBreaker {
         // The remainder is below the number of buckets.
         let bucket = &mut buckets[usize::try_from(number % BUCKETS as u64).unwrap_or(0)];
         if bucket.number != number {
-            *bucket = Bucket { number, ..Bucket::default() };
+            *bucket = CountBucket { number, ..CountBucket::default() };
         }
         bucket.responses += 1;
         bucket.errors += u32::from(status >= 500);
-        let recent = |b: &&Bucket| number.saturating_sub(b.number) < BUCKETS as u64;
+        let recent = |b: &&CountBucket| number.saturating_sub(b.number) < BUCKETS as u64;
         let (responses, errors) = buckets
             .iter()
             .filter(recent)

@@ -75,11 +75,11 @@ pub struct ResponseHead<'a> {
     pub coding: Option<Coding>,
     /// Changes of the body before it gets the coding.
     pub transforms: Vec<Box<dyn BodyTransform>>,
-    fields: Vec<Field<'a>>,
+    fields: Vec<ResponseField<'a>>,
 }
 
 /// Name and value.
-type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+type ResponseField<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 impl<'a> ResponseHead<'a> {
     /// Returns a head without fields.
@@ -143,8 +143,9 @@ impl<'a> ResponseHead<'a> {
 
     /// Returns the values of all fields with this name.
     pub fn values<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s [u8]> {
-        let named =
-            move |(n, v): &'s Field<'a>| n.eq_ignore_ascii_case(name.as_bytes()).then_some(&**v);
+        let named = move |(n, v): &'s ResponseField<'a>| {
+            n.eq_ignore_ascii_case(name.as_bytes()).then_some(&**v)
+        };
         self.fields.iter().filter_map(named)
     }
 

@@ -84,7 +84,7 @@ impl PolicyDocument {
         let document = Document::parse(text.to_owned())
             .map_err(|(reason, position)| whole(position, format!("it {reason}.")))?;
         let faults = FaultList::new(&document);
-        let policy = DocumentReader { protocol, faults: &faults, logins: 0, handshakes: 0 }
+        let policy = PolicyReader { protocol, faults: &faults, logins: 0, handshakes: 0 }
             .policy(&document.root);
         let faults = faults.into_faults();
         match faults.is_empty() {
@@ -101,7 +101,7 @@ impl PolicyDocument {
 }
 
 /// Collects the faults of a document.
-struct DocumentReader<'a> {
+struct PolicyReader<'a> {
     protocol: Protocol,
     faults: &'a FaultList<'a>,
     /// Logins so far.
@@ -110,7 +110,7 @@ struct DocumentReader<'a> {
     handshakes: usize,
 }
 
-impl DocumentReader<'_> {
+impl PolicyReader<'_> {
     fn fault(
         &mut self,
         code: u32,

@@ -38,10 +38,10 @@ pub struct Replacement {
 /// Text with groups of a match: `$1` and `${1}` by number, `$name` and `${name}` by name. `$$`
 /// is a dollar sign. A group that does not exist is empty.
 #[derive(Clone, Debug, Default)]
-pub struct Substitution(Arc<[Part]>);
+pub struct Substitution(Arc<[SubstitutionPart]>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum SubstitutionPart {
     Text(String),
     Number(usize),
     Name(String),
@@ -196,13 +196,16 @@ impl Substitution {
                 continue;
             }
             if !literal.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut literal)));
+                parts.push(SubstitutionPart::Text(std::mem::take(&mut literal)));
             }
-            parts.push(name.parse().map_or_else(|_| Part::Name(name.to_owned()), Part::Number));
+            parts.push(name.parse().map_or_else(
+                |_| SubstitutionPart::Name(name.to_owned()),
+                SubstitutionPart::Number,
+            ));
         }
         literal.push_str(rest);
         if !literal.is_empty() {
-            parts.push(Part::Text(literal));
+            parts.push(SubstitutionPart::Text(literal));
         }
         Substitution(parts.into())
     }
@@ -216,9 +219,13 @@ impl Substitution {
     ) -> Result<(), ReplaceError> {
         for part in &*self.0 {
             let text = match part {
-                Part::Text(text) => text,
-                Part::Number(number) => groups.get(*number).map_or("", |group| group.as_str()),
-                Part::Name(name) => groups.name(name).map_or("", |group| group.as_str()),
+                SubstitutionPart::Text(text) => text,
+                SubstitutionPart::Number(number) => {
+                    groups.get(*number).map_or("", |group| group.as_str())
+                }
+                SubstitutionPart::Name(name) => {
+                    groups.name(name).map_or("", |group| group.as_str())
+                }
             };
             append(out, text, limit)?;
         }

@@ -25,12 +25,12 @@ const NOT_AN_EXPRESSION: ActionError =
 /// A replacement of a configuration.
 #[derive(Debug)]
 pub struct ReplacementText {
-    from: Pattern,
+    from: SearchPattern,
     to: NewText,
 }
 
 #[derive(Debug)]
-enum Pattern {
+enum SearchPattern {
     Fixed(Arc<BoundedRegex>),
     Interpolated {
         text: InterpolatedText,
@@ -51,7 +51,7 @@ impl ReplacementText {
         let from = config.required_template(FROM)?;
         let from = match from.fixed() {
             Some(text) => match expression(text) {
-                Ok(regex) => Pattern::Fixed(Arc::new(regex)),
+                Ok(regex) => SearchPattern::Fixed(Arc::new(regex)),
                 Err(reason) => {
                     config.fault(
                         FROM,
@@ -61,7 +61,7 @@ impl ReplacementText {
                     return None;
                 }
             },
-            None => Pattern::Interpolated { text: from, last: Mutex::new(None) },
+            None => SearchPattern::Interpolated { text: from, last: Mutex::new(None) },
         };
         let to = match config.has(TO) {
             true => config.template(TO)?,
@@ -79,8 +79,8 @@ impl ReplacementText {
     /// Returns the replacement with the values of all expressions.
     pub fn resolve(&self, scope: &Scope<'_>) -> Result<Replacement, ActionError> {
         let from = match &self.from {
-            Pattern::Fixed(regex) => Arc::clone(regex),
-            Pattern::Interpolated { text, last } => compiled(&text.render(scope)?, last)?,
+            SearchPattern::Fixed(regex) => Arc::clone(regex),
+            SearchPattern::Interpolated { text, last } => compiled(&text.render(scope)?, last)?,
         };
         let to = match &self.to {
             NewText::Fixed(to) => to.clone(),

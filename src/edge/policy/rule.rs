@@ -69,7 +69,7 @@ impl CompiledRule {
     fn run(
         &self,
         state: &mut dyn RunningPhase,
-        place: &mut Place,
+        place: &mut RulePlace,
     ) -> Result<PolicyFlow, ActionError> {
         if !self.matches(&state.scope())? {
             return Ok(PolicyFlow::Continue);
@@ -104,7 +104,7 @@ impl CompiledRule {
     }
 
     /// Logs where the policy ended a visit with an error. The response does not contain the place.
-    fn log_failure(&self, scope: &Scope<'_>, place: &Place, error: &ActionError) {
+    fn log_failure(&self, scope: &Scope<'_>, place: &RulePlace, error: &ActionError) {
         if let Some(count) = self.failures.lock().record(scope.input.now) {
             let (url, name) = (scope.input.endpoint.url, &self.name);
             event!(
@@ -122,14 +122,14 @@ impl CompiledRule {
 }
 
 /// Place of a part of a rule in the document of its policy, as in the faults of a document.
-struct Place {
+struct RulePlace {
     phase: PolicyPhase,
     rule: usize,
     /// Number of the action; else the conditions.
     action: Option<usize>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RulePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}[{}].", self.phase.key(), self.rule)?;
         match self.action {
@@ -239,7 +239,7 @@ impl CompiledPolicy {
     ) -> Result<PolicyFlow, ActionError> {
         *state.vars_mut() = PolicyVars::new(self.reads_results);
         for (number, rule) in self.rules(phase).iter().enumerate() {
-            let mut place = Place { phase, rule: number, action: None };
+            let mut place = RulePlace { phase, rule: number, action: None };
             let end = rule.run(state, &mut place);
             if let Err(error) = &end {
                 rule.log_failure(&state.scope(), &place, error);

@@ -36,7 +36,7 @@ enum Network {
 }
 
 /// Decision about an address, with the network that caused it.
-struct Verdict<'a> {
+struct NetworkVerdict<'a> {
     admitted: bool,
     matched: Cow<'a, str>,
 }
@@ -99,11 +99,11 @@ fn find<'a>(
 }
 
 impl RestrictIps {
-    fn verdict(&self, scope: &Scope<'_>) -> Result<Verdict<'_>, ActionError> {
+    fn verdict(&self, scope: &Scope<'_>) -> Result<NetworkVerdict<'_>, ActionError> {
         let ip = scope.input.connection.client.ip().to_canonical();
         let denied = find(&self.deny, ip, scope)?;
         if let Some(matched) = denied {
-            return Ok(Verdict { admitted: false, matched });
+            return Ok(NetworkVerdict { admitted: false, matched });
         }
         let mut allowed = find(&self.allow, ip, scope)?;
         for id in &self.policies {
@@ -112,11 +112,11 @@ impl RestrictIps {
             let rules = scope.input.services.ip_policy(id).ok_or(missing)?;
             let within = |list: &[Cidr]| list.iter().find(|cidr| cidr.contains(ip)).copied();
             if let Some(cidr) = within(&rules.deny) {
-                return Ok(Verdict { admitted: false, matched: cidr.to_string().into() });
+                return Ok(NetworkVerdict { admitted: false, matched: cidr.to_string().into() });
             }
             allowed = allowed.or_else(|| within(&rules.allow).map(|cidr| cidr.to_string().into()));
         }
-        Ok(Verdict { admitted: allowed.is_some(), matched: allowed.unwrap_or_default() })
+        Ok(NetworkVerdict { admitted: allowed.is_some(), matched: allowed.unwrap_or_default() })
     }
 
     /// Decides in any phase. Returns whether the visitor goes on.
