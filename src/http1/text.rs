@@ -5,8 +5,9 @@
 
 use std::fmt::Write;
 
-/// Maximum number of bytes of a peer's text in a message.
+/// Maximum number of bytes of a peer's text in a message, and of characters.
 const MAX_SHOWN_BYTES: usize = 60;
+const MAX_SHOWN_CHARS: usize = 60;
 
 /// Escapes a text for HTML, attributes in double quotes included.
 pub fn escape(text: &str) -> String {
@@ -32,6 +33,18 @@ pub fn escape(text: &str) -> String {
 pub fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_SHOWN_BYTES)]);
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}
+
+/// Returns the start of a text for an error message.
+pub fn shortened(text: &str) -> String {
+    text.chars().take(MAX_SHOWN_CHARS).collect()
+}
+
+/// Returns the names and values of a query or a form, without decoding them. A pair without `=`
+/// has an empty value.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// Returns the host of an authority `host[:port]`; `None` if it is malformed.

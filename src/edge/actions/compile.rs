@@ -27,7 +27,7 @@ use crate::cidr::Cidr;
 use crate::config::modules;
 use crate::edge::regex::BoundedRegex;
 use crate::http1::line::is_framing;
-use crate::http1::text::host_of;
+use crate::http1::text::{host_of, shortened};
 use crate::proto::base64;
 use crate::proto::codes::Refusal;
 
@@ -362,7 +362,7 @@ fn header_changes(value: &Value, which: &str, form: u32) -> Result<HeaderChanges
 }
 
 fn check_name(name: &str, form: u32) -> Result<(), Refusal> {
-    let shown: String = name.chars().take(60).collect();
+    let shown = shortened(name);
     if name.len() > MAX_NAME_BYTES {
         let text = format!(
             "The header beginning with '{shown}' exceeds the maximum header name length of \
@@ -420,7 +420,7 @@ fn user_agent_filter(value: &Value) -> Result<UserAgentFilter, Refusal> {
             return refuse(2090, text);
         }
         let compile = |text: &&str| {
-            let shown: String = text.chars().take(60).collect();
+            let shown = shortened(text);
             let compiled = match text.len() <= MAX_EXPRESSION_BYTES {
                 true => BoundedRegex::compile(text),
                 false => Err(format!("it has more than {MAX_EXPRESSION_BYTES} bytes")),
@@ -439,7 +439,7 @@ fn webhook(value: &Value) -> Result<WebhookVerification, Refusal> {
     modules::check_provider(name)?;
     let name = name.to_ascii_lowercase();
     let Some(provider) = providers::find(&name) else {
-        let shown: String = name.chars().take(60).collect();
+        let shown = shortened(&name);
         let text = match providers::UNSUPPORTED.iter().find(|(other, _)| *other == name) {
             Some((_, reason)) => format!(
                 "This edge cannot verify webhooks of '{shown}': {reason}. Verify them in the \

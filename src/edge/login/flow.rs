@@ -13,7 +13,7 @@ use crate::edge::jwt::key_set::JwkSet;
 use crate::edge::jwt::token::SignedToken;
 use crate::edge::jwt::{JwtFault, base64url};
 use crate::edge::token::constant_time_eq;
-use crate::http1::text::{percent_decoded, percent_encoded, printable};
+use crate::http1::text::{percent_decoded, percent_encoded, printable, query_pairs};
 use crate::proto::base64;
 use crate::proto::secret::Secret;
 
@@ -102,10 +102,9 @@ fn form(pairs: &[(&str, &str)]) -> String {
 
 /// Returns a parameter of a query; `None` if it is missing or appears twice.
 pub fn parameter(query: &str, name: &str) -> Option<String> {
-    let mut found = query.split('&').filter_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (percent_decoded(key, true)? == name).then(|| percent_decoded(value, true))
-    });
+    let is_named = |key: &str| percent_decoded(key, true).as_deref() == Some(name);
+    let found = query_pairs(query).filter(|(key, _)| is_named(key));
+    let mut found = found.map(|(_, value)| percent_decoded(value, true));
     let value = found.next()?;
     if found.next().is_some() { None } else { value }
 }

@@ -8,6 +8,7 @@ use super::catalog::{self, ActionSpec, PolicyPhase};
 use super::fault::{FaultList, PolicyFault};
 use crate::config::document::{Document, EntryPart, PathSegment, key_text};
 use crate::edge::agents::address::Protocol;
+use crate::http1::text::shortened;
 
 /// Longest document.
 pub const MAX_DOCUMENT_BYTES: usize = 512 * 1024;
@@ -340,7 +341,7 @@ impl PolicyReader<'_> {
             return None;
         };
         let name = key_text(value).unwrap_or_default();
-        let shown: String = name.chars().take(60).collect();
+        let shown = shortened(&name);
         let Some(spec) = catalog::find(&name) else {
             let reason = match (catalog::is_unsupported(&name), catalog::nearest_name(&name)) {
                 (true, _) => format!("this edge does not support the action '{name}'."),

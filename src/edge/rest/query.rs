@@ -1,7 +1,7 @@
 //! Target of a request: the parts of its path and the parameters of its query.
 
 use super::error::ApiError;
-use crate::http1::text::percent_decoded;
+use crate::http1::text::{percent_decoded, query_pairs};
 
 /// A decoded target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +21,7 @@ impl RequestTarget {
         let parts = path.split('/').filter(|part| !part.is_empty());
         let path = parts.map(|p| percent_decoded(p, false).ok_or_else(bad));
         let mut found = RequestTarget { path: path.collect::<Result<_, _>>()?, ..Self::default() };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (name, value) in query_pairs(query) {
             let name = percent_decoded(name, true).ok_or_else(bad)?;
             let value = percent_decoded(value, true).ok_or_else(bad)?;
             if found.parameter(&name).is_some() {

@@ -16,6 +16,7 @@ use super::resources;
 use crate::edge::accounts::wall_clock;
 use crate::edge::store::ObjectKind;
 use crate::edge::{Edge, token};
+use crate::http1::text::shortened;
 use crate::sys;
 
 /// Version of the API that clients name.
@@ -124,7 +125,7 @@ fn known<'a>(resource: &dyn Resource, id: &'a str) -> Result<&'a str, ApiError> 
         return Ok(id);
     }
     let prefix = resource.prefix();
-    let shown: String = id.chars().take(64).collect();
+    let shown = shortened(id);
     match id.starts_with(&format!("{prefix}_")) {
         true => Err(ApiError::unknown_id(&shown)),
         false => {
@@ -141,7 +142,7 @@ fn only_get(method: &str) -> Result<(), ApiError> {
 }
 
 fn unknown_resource(name: &str) -> ApiError {
-    let shown: String = name.chars().take(64).collect();
+    let shown = shortened(name);
     let text = format!(
         "This edge does not have the resource '{shown}'. '/' lists the resources that it has."
     );

@@ -12,6 +12,7 @@ use crate::edge::actions::compression;
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{PhaseState, ResponsePhase};
 use crate::edge::policy::reader::ConfigReader;
+use crate::http1::text::shortened;
 
 /// A coding that clients do not support any more. It is accepted and never used.
 const UNUSED: &str = "compress";
@@ -37,7 +38,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
             Some(coding) => codings.push(coding),
             None if name == UNUSED => {}
             None => {
-                let shown: String = name.chars().take(60).collect();
+                let shown = shortened(name);
                 let reason = format!("has {shown:?}; use gzip, br, deflate or compress.");
                 config.fault(KEY, 2214, reason);
             }

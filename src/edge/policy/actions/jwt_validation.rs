@@ -19,7 +19,7 @@ use crate::edge::policy::phases::{PhaseState, RequestPhase, Scope};
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedText;
 use crate::event;
-use crate::http1::text::percent_decoded;
+use crate::http1::text::{percent_decoded, query_pairs};
 use crate::logging::rate_limit::LineQuota;
 use crate::net::url::Url;
 use crate::sys::sync::Mutex;
@@ -340,8 +340,7 @@ fn body(phase: &mut RequestPhase<'_>, name: &str) -> Result<String, Reply> {
         "application/x-www-form-urlencoded" => {
             let text = std::str::from_utf8(body)
                 .map_err(|_| missing(3412, "The body of the request is not a form."))?;
-            let mut named = text.split('&').filter_map(|pair| {
-                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let mut named = query_pairs(text).filter_map(|(key, value)| {
                 let key = percent_decoded(key, true)?;
                 key.eq_ignore_ascii_case(name).then(|| percent_decoded(value, true))
             });

@@ -13,6 +13,7 @@ use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{ConnectPhase, PhaseState, RequestPhase, ResponsePhase, Scope};
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedText;
+use crate::http1::text::shortened;
 
 /// Networks of one list, and IP policies of one action.
 const MAX_CIDRS: usize = 256;
@@ -51,7 +52,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
     let policies = config.texts("ip_policies", MAX_POLICIES);
     for id in &policies {
         if config.environment.services.ip_policy(id).is_none() {
-            let shown: String = id.chars().take(60).collect();
+            let shown = shortened(id);
             let reason = format!("names the IP policy {shown:?}, which does not exist.");
             config.fault("ip_policies", 2216, reason);
         }
@@ -67,7 +68,7 @@ fn networks(config: &ConfigReader<'_>, key: &str) -> Option<Vec<Network>> {
         match text.fixed().map(|text| (Cidr::parse(text), text.to_owned())) {
             Some((Some(cidr), text)) => list.push(Network::Fixed(cidr, text)),
             Some((None, text)) => {
-                let shown: String = text.chars().take(60).collect();
+                let shown = shortened(&text);
                 config.fault(key, 2217, format!("has {shown:?}, write e.g. 192.0.2.0/24."));
                 return None;
             }

@@ -14,6 +14,7 @@ use crate::edge::agents::address::Protocol;
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::ConnectPhase;
 use crate::edge::policy::reader::ConfigReader;
+use crate::http1::text::shortened;
 
 /// Keys of the configuration.
 const CERTIFICATE: &str = "server_certificate";
@@ -119,7 +120,7 @@ fn client_cas(config: &ConfigReader<'_>) -> Option<Option<Arc<dyn ClientCertVeri
         } else if let Some(found) = config.environment.services.certificate_authority(text) {
             pem.push_str(&found);
         } else {
-            let shown: String = text.chars().take(60).collect();
+            let shown = shortened(text);
             let reason = format!("names the CA {shown:?}, which does not exist.");
             config.fault(AUTHORITIES, 2204, reason);
             return None;

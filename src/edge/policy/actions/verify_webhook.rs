@@ -14,6 +14,7 @@ use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::phases::{PhaseState, RequestPhase, Scope};
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedText;
+use crate::http1::text::shortened;
 use crate::sys::sync::Mutex;
 
 struct VerifyWebhook {
@@ -54,7 +55,7 @@ fn provider(config: &ConfigReader<'_>, name: &str) -> Option<&'static Provider> 
     let name = name.to_ascii_lowercase();
     let found = providers::find(&name);
     if found.is_none() {
-        let shown: String = name.chars().take(60).collect();
+        let shown = shortened(&name);
         let reason = match providers::UNSUPPORTED.iter().find(|(other, _)| *other == name) {
             Some((_, reason)) => format!("is {shown}, which this edge cannot verify: {reason}."),
             None => format!("is {shown:?}, which is not a known provider of webhooks."),

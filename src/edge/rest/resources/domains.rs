@@ -16,6 +16,7 @@ use crate::edge::rest::resource::{Resource, RestReply, unknown_route};
 use crate::edge::rest::stored::{Draft, StoredResource, remove_alone};
 use crate::edge::store::{ObjectKind, StoredObject};
 use crate::edge::token;
+use crate::http1::text::shortened;
 
 const PATH: &str = "reserved_domains";
 
@@ -174,7 +175,7 @@ fn check_certificate(
     if id.is_empty() || table.find(ObjectKind::TlsCertificate, id).is_some() {
         return Ok(());
     }
-    let shown: String = id.chars().take(64).collect();
+    let shown = shortened(id);
     Err(ApiError::new(400, 223, format!("The certificate '{shown}' does not exist.")))
 }
 

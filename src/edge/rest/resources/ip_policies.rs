@@ -14,6 +14,7 @@ use crate::edge::rest::context::ApiContext;
 use crate::edge::rest::error::ApiError;
 use crate::edge::rest::stored::{Draft, StoredResource, keep, remove_alone};
 use crate::edge::store::{ObjectKind, StoreChange, StoredObject};
+use crate::http1::text::shortened;
 
 const POLICIES_PATH: &str = "ip_policies";
 
@@ -118,7 +119,7 @@ fn check_policy(table: &ObjectTable, id: &str) -> Result<(), ApiError> {
     match table.find(ObjectKind::IpPolicy, id) {
         Some(_) => Ok(()),
         None => {
-            let shown: String = id.chars().take(64).collect();
+            let shown = shortened(id);
             Err(ApiError::new(400, 223, format!("The IP policy '{shown}' does not exist.")))
         }
     }
