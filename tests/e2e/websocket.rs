@@ -111,7 +111,7 @@ fn over_tls_to_the_edge() {
 /// Two thousand at the same time through one agent. One thread serves the upstream's sockets,
 /// in the order of the visitors.
 #[test]
-fn websockets_beyond_500_are_refused() {
+fn two_thousand_websockets_are_served_at_the_same_time() {
     const SOCKETS: usize = 2_000;
     // Two descriptors of this process for each, and two of the other programs.
     let mut prlimit = std::process::Command::new("prlimit");
