@@ -48,9 +48,12 @@ impl PolicyCompiler<'_> {
     fn rule(&self, phase: PolicyPhase, rule: &RuleEntry) -> CompiledRule {
         let mut conditions = Vec::with_capacity(rule.expressions.len());
         for Located { value, path } in &rule.expressions {
+            if self.record.is_full() {
+                break;
+            }
             match Expression::compile(value, phase) {
                 Ok(expression) => {
-                    self.record.add_reader(expression.reads_results());
+                    self.record.add_expression(&expression, path);
                     conditions.push(expression);
                 }
                 Err(fault) => {
@@ -81,7 +84,8 @@ impl PolicyCompiler<'_> {
         reader.is_conditional = is_conditional;
         let before = self.record.faults.count();
         let compiled = actions::compile_action(action.spec.name, &reader);
-        if compiled.is_none() && self.record.faults.count() == before {
+        let has_fault = self.record.faults.count() > before || self.record.is_full();
+        if compiled.is_none() && !has_fault {
             reader.fault_here(2204, "is not valid.");
         }
         compiled

@@ -38,22 +38,56 @@ pub struct PolicyEnvironment<'a> {
     pub services: &'a Arc<dyn PolicyServices>,
 }
 
+/// Expressions of a policy, and size of its regular expressions. The edge keeps them as long as
+/// the endpoint.
+const MAX_EXPRESSIONS: usize = 4096;
+const MAX_REGEX_KIBIBYTES: usize = 1024;
+
+/// Limit of a policy exceeded.
+const TOO_LARGE: u32 = 2249;
+
 /// What the compilation of a policy finds beside its rules.
 pub struct CompileRecord<'a> {
     /// What is wrong.
     pub faults: FaultList<'a>,
     reads_results: Cell<bool>,
+    expressions: Cell<usize>,
+    regex_kibibytes: Cell<usize>,
 }
 
 impl<'a> CompileRecord<'a> {
     /// Begins a document.
     pub fn new(faults: FaultList<'a>) -> Self {
-        CompileRecord { faults, reads_results: Cell::new(false) }
+        let (reads_results, expressions, regex_kibibytes) = Default::default();
+        CompileRecord { faults, reads_results, expressions, regex_kibibytes }
     }
 
-    /// Adds an expression, or a text with some, that names results of actions or does not.
-    pub fn add_reader(&self, reads_results: bool) {
-        self.reads_results.set(self.reads_results.get() || reads_results);
+    /// Adds an expression of the entry at `path`.
+    pub fn add_expression(&self, expression: &Expression, path: &[PathSegment]) {
+        self.reads_results.set(self.reads_results.get() || expression.reads_results());
+        self.expressions.set(self.expressions.get() + 1);
+        if self.expressions.get() == MAX_EXPRESSIONS + 1 {
+            let reason = format!("is above the maximum of {MAX_EXPRESSIONS} expressions.");
+            self.faults.add(TOO_LARGE, path, EntryPart::Value, reason);
+        }
+        self.add_regex(expression.regex_kibibytes(), path);
+    }
+
+    /// Adds a regular expression of the entry at `path`.
+    pub fn add_regex(&self, kibibytes: usize, path: &[PathSegment]) {
+        let before = self.regex_kibibytes.replace(self.regex_kibibytes.get() + kibibytes);
+        if before <= MAX_REGEX_KIBIBYTES && before + kibibytes > MAX_REGEX_KIBIBYTES {
+            let reason = format!(
+                "makes the regular expressions of the policy too large: the maximum is \
+                 {MAX_REGEX_KIBIBYTES} KiB when they are compiled; write fewer or simpler ones."
+            );
+            self.faults.add(TOO_LARGE, path, EntryPart::Value, reason);
+        }
+    }
+
+    /// Returns whether a limit is exceeded. Nothing more is compiled then.
+    pub fn is_full(&self) -> bool {
+        self.expressions.get() > MAX_EXPRESSIONS || self.regex_kibibytes.get() > MAX_REGEX_KIBIBYTES
     }
 
     /// Returns whether an expression names results of actions.
@@ -296,6 +330,9 @@ impl<'a> ConfigReader<'a> {
     pub fn expressions(&self, key: &str, most: usize) -> Vec<InterpolatedText> {
         let mut texts = Vec::new();
         for (value, path) in self.items(key, most) {
+            if self.record.is_full() {
+                break;
+            }
             match key_text(value) {
                 Some(text) => match Expression::compile(&text, self.phase) {
                     Ok(_) => texts.extend(self.compile_text(&format!("${{{text}}}"), &path)),
@@ -316,7 +353,7 @@ impl<'a> ConfigReader<'a> {
         let text = self.required_text(key)?;
         match Expression::compile_with(&text, self.phase, names) {
             Ok(expression) => {
-                self.record.add_reader(expression.reads_results());
+                self.record.add_expression(&expression, &self.at(key));
                 Some(expression)
             }
             Err(fault) => {
@@ -358,6 +395,11 @@ impl<'a> ConfigReader<'a> {
     /// Returns a text with expressions that is a part of the value of a key.
     pub fn part(&self, key: &str, text: &str) -> Option<InterpolatedText> {
         self.compile_text(text, &self.at(key))
+    }
+
+    /// Adds the regular expression of a key.
+    pub fn add_regex(&self, key: &str, kibibytes: usize) {
+        self.record.add_regex(kibibytes, &self.at(key));
     }
 
     /// Returns a reader of a mapping in the configuration.
@@ -483,9 +525,12 @@ impl<'a> ConfigReader<'a> {
     }
 
     fn compile_text(&self, text: &str, path: &[PathSegment]) -> Option<InterpolatedText> {
+        if self.record.is_full() {
+            return None;
+        }
         match InterpolatedText::compile(text, self.phase) {
             Ok(text) => {
-                self.record.add_reader(text.reads_results());
+                text.expressions().for_each(|e| self.record.add_expression(e, path));
                 Some(text)
             }
             Err(reason) => {

@@ -51,7 +51,10 @@ impl ReplacementText {
         let from = config.required_template(FROM)?;
         let from = match from.fixed() {
             Some(text) => match expression(text) {
-                Ok(regex) => SearchPattern::Fixed(Arc::new(regex)),
+                Ok(regex) => {
+                    config.add_regex(FROM, regex.kibibytes());
+                    SearchPattern::Fixed(Arc::new(regex))
+                }
                 Err(reason) => {
                     config.fault(
                         FROM,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::catalog::PolicyPhase;
-use super::expression::{EvalBudget, Template, Value};
+use super::expression::{EvalBudget, Expression, Template, Value};
 use super::phases::Scope;
 use crate::edge::actions::action::ActionError;
 
@@ -38,12 +38,13 @@ impl InterpolatedText {
         Ok(InterpolatedText { content })
     }
 
-    /// Returns whether an expression names the results of actions.
-    pub fn reads_results(&self) -> bool {
-        match &self.content {
-            TextContent::Fixed(_) => false,
-            TextContent::Template(template) => template.reads_results(),
-        }
+    /// Returns its expressions.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let template = match &self.content {
+            TextContent::Fixed(_) => None,
+            TextContent::Template(template) => Some(template),
+        };
+        template.into_iter().flat_map(|template| template.expressions())
     }
 
     /// Returns the text if it has no expression.

@@ -348,6 +348,37 @@ fn what_is_wrong_in_a_configuration_is_refused_with_its_code_and_its_place() {
     assert_eq!(fault("on_http_request", "basic-auth", &long).code, 2221);
 }
 
+/// The edge keeps what a policy is compiled to, which can be thousands of times its text.
+#[test]
+fn expressions_and_regular_expressions_of_a_policy_are_bounded_together() {
+    let only_fault = |policy: Value| {
+        let faults = try_policy(Protocol::Http, &policy.to_string()).map(drop).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        (faults[0].code, faults[0].path.clone())
+    };
+    let rules = |rule: Value, count: usize| json!({ "on_http_request": vec![rule; count] });
+    let log = json!([{ "type": "log" }]);
+    // 64 KiB when compiled.
+    let matches = "req.method.matches('(?:a{40}[b-z]){30}')";
+    let conditions = json!({ "expressions": [matches], "actions": log });
+    assert!(try_policy(Protocol::Http, &rules(conditions.clone(), 16).to_string()).is_ok());
+    let fault = only_fault(rules(conditions, 100));
+    assert_eq!(fault, (2249, "on_http_request[16].expressions[0]".into()));
+    let replaces = json!([{ "type": "request-body-find-replace", "config": {
+        "replacements": vec![json!({ "from": "(?:a{40}[b-z]){30}" }); 10] } }]);
+    let (code, path) = only_fault(rules(json!({ "actions": replaces }), 100));
+    assert_eq!((code, path.starts_with("on_http_request[1].actions[0]")), (2249, true), "{path}");
+    let vars = vec![json!({ "v": format!("${{{matches}}}").repeat(3) }); 100];
+    let sets = json!([{ "type": "set-vars", "config": { "vars": vars } }]);
+    assert_eq!(only_fault(rules(json!({ "actions": sets }), 10)).0, 2249);
+    let many = json!({ "expressions": vec!["true"; 32], "actions": log });
+    assert!(try_policy(Protocol::Http, &rules(many.clone(), 100).to_string()).is_ok());
+    let headers = json!([{ "type": "log", "config": { "metadata": {
+        "a": "${req.method}".repeat(64) } } }]);
+    let many = json!({ "expressions": vec!["true"; 32], "actions": headers });
+    assert_eq!(only_fault(rules(many, 100)).0, 2249);
+}
+
 #[test]
 fn tls_is_not_decided_by_expressions_and_not_for_tcp() {
     let text = "on_tcp_connect: [{expressions: ['true'], actions: [{type: terminate-tls}]}]";

@@ -42,10 +42,18 @@ pub(super) fn compile(
 ) -> Result<CompiledTree, ExpressionFault> {
     let tree = parse::parse(source)?;
     let locals = names.iter().map(|name| (*name).to_owned()).collect();
-    let mut compiler =
-        ExpressionCompiler { source, phase, nodes: 0, locals, loops: 0, reads_results: false };
+    let mut compiler = ExpressionCompiler {
+        source,
+        phase,
+        nodes: 0,
+        locals,
+        loops: 0,
+        reads_results: false,
+        regex_kibibytes: 0,
+    };
     let root = compiler.node(&tree, 0)?;
-    Ok(CompiledTree { root, reads_results: compiler.reads_results })
+    let ExpressionCompiler { reads_results, regex_kibibytes, .. } = compiler;
+    Ok(CompiledTree { root, reads_results, regex_kibibytes })
 }
 
 /// A compiled expression.
@@ -53,6 +61,8 @@ pub(super) struct CompiledTree {
     pub(super) root: Node,
     /// Whether it names the results of actions.
     pub(super) reads_results: bool,
+    /// Size of its regular expressions.
+    pub(super) regex_kibibytes: usize,
 }
 
 /// Compiles one expression.
@@ -65,6 +75,7 @@ struct ExpressionCompiler<'a> {
     /// Macros around the current node.
     loops: usize,
     reads_results: bool,
+    regex_kibibytes: usize,
 }
 
 type Compiled = Result<Node, ExpressionFault>;
@@ -313,6 +324,7 @@ impl ExpressionCompiler<'_> {
                         let reason = format!("the regular expression is not valid: {reason}.");
                         self.fault("matches", reason)
                     })?;
+                self.regex_kibibytes += pattern.kibibytes();
                 Ok(Node::Matches(text, Box::new(pattern)))
             }
             _ => Err(self.fault("matches", "the regular expression must be a text, not computed.")),

@@ -17,6 +17,7 @@ use crate::edge::policy::catalog::PolicyPhase;
 pub struct Expression {
     root: Node,
     reads_results: bool,
+    regex_kibibytes: usize,
 }
 
 impl Expression {
@@ -38,10 +39,11 @@ impl Expression {
         }
         let source = source.to_owned();
         let compiled = parse::on_large_stack(move || compile::compile(&source, phase, names));
-        let CompiledTree { root, reads_results } = compiled.unwrap_or_else(|| {
-            Err(ExpressionFault::new(0, "the edge cannot start a thread to compile it."))
-        })?;
-        Ok(Expression { root, reads_results })
+        let CompiledTree { root, reads_results, regex_kibibytes } =
+            compiled.unwrap_or_else(|| {
+                Err(ExpressionFault::new(0, "the edge cannot start a thread to compile it."))
+            })?;
+        Ok(Expression { root, reads_results, regex_kibibytes })
     }
 
     /// Returns the value.
@@ -78,6 +80,11 @@ impl Expression {
     /// Returns whether it names the results of actions.
     pub fn reads_results(&self) -> bool {
         self.reads_results
+    }
+
+    /// Returns the size of its regular expressions.
+    pub fn regex_kibibytes(&self) -> usize {
+        self.regex_kibibytes
     }
 
     /// Returns the value if it does not depend on a request.

@@ -15,6 +15,11 @@ impl Pattern {
         BoundedRegex::compile(text).map(Pattern)
     }
 
+    /// Returns the size of the compiled expression.
+    pub(super) fn kibibytes(&self) -> usize {
+        self.0.kibibytes()
+    }
+
     /// Returns the steps of a search in a text.
     pub(super) fn steps(&self, text: &str) -> usize {
         text.len().saturating_mul(self.0.kibibytes()) / WORK_PER_STEP

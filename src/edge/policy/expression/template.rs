@@ -55,11 +55,11 @@ impl Template {
         Ok(Template { parts })
     }
 
-    /// Returns whether an expression names the results of actions.
-    pub fn reads_results(&self) -> bool {
-        self.parts.iter().any(|part| match part {
-            TemplatePart::Text(_) => false,
-            TemplatePart::Expression(expression) => expression.reads_results(),
+    /// Returns its expressions.
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.parts.iter().filter_map(|part| match part {
+            TemplatePart::Text(_) => None,
+            TemplatePart::Expression(expression) => Some(expression),
         })
     }
 
