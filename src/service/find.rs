@@ -10,21 +10,18 @@ use super::machine::PACKAGE_UNITS;
 /// Directory with the units of an administrator and of this command.
 const OWN_UNITS: &str = "etc/systemd/system";
 
-/// Characters between the words of shell scripts and units.
-const SEPARATORS: [char; 5] = [' ', '\t', '"', '\'', ';'];
+/// Characters around the path of a program: quotes, and prefixes in a unit.
+const AROUND: &str = "\"';-@:+!";
 
-/// Characters before the path of a program in a unit.
-const PREFIXES: [char; 5] = ['-', '@', ':', '+', '!'];
-
-/// Returns the names of the services whose script or unit runs `program`, in order.
+/// Returns the names of the services whose script or unit runs `program`.
 pub fn services(root: &Path, init: InitSystem, program: &Path) -> Vec<String> {
-    let mut names = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     let mut add = |directory: &str, end: &str| {
         for entry in fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
             let (name, mut file) = (entry.file_name(), entry.path());
             let name = name.to_str().and_then(|name| name.strip_suffix(end)).unwrap_or_default();
             // A link is another name of a service, such as `S90culvert`.
-            if name.is_empty() || file.is_symlink() {
+            if name.is_empty() || file.is_symlink() || names.iter().any(|known| known == name) {
                 continue;
             }
             if init == InitSystem::Runit {
@@ -44,8 +41,6 @@ pub fn services(root: &Path, init: InitSystem, program: &Path) -> Vec<String> {
         InitSystem::Runit => add("etc/sv", ""),
         _ => add("etc/init.d", ""),
     }
-    names.sort_unstable();
-    names.dedup();
     names
 }
 
@@ -55,9 +50,9 @@ fn runs(root: &Path, file: &Path, program: &Path) -> bool {
     // `PROGRAM=culvert` of the script for runit is found in PATH.
     let by_name = program.file_name().map(|name| format!("PROGRAM={}", name.to_string_lossy()));
     let is_program = |word: &str| {
-        let path = match word.split_once('=') {
-            Some((key, value)) if !key.starts_with('/') => value.trim_start_matches(PREFIXES),
-            _ => word,
+        let path = match bare(word).split_once('=') {
+            Some((key, value)) if !key.starts_with('/') => bare(value),
+            _ => bare(word),
         };
         // Relative to the root also if that is not this machine's.
         path.strip_prefix('/').is_some_and(|path| {
@@ -65,11 +60,15 @@ fn runs(root: &Path, file: &Path, program: &Path) -> bool {
         })
     };
     text.lines().map(str::trim).filter(|line| !line.starts_with('#')).any(|line| {
-        let mut words = line.split(SEPARATORS);
+        let mut words = line.split_ascii_whitespace();
         // A unit that updates the program is not its service.
         by_name.as_deref() == Some(line)
-            || (words.clone().any(is_program) && words.all(|word| word != "update"))
+            || (words.clone().any(is_program) && words.all(|word| bare(word) != "update"))
     })
+}
+
+fn bare(word: &str) -> &str {
+    word.trim_matches(|c| AROUND.contains(c))
 }
 
 #[cfg(test)]
@@ -120,7 +119,9 @@ mod tests {
         }
 
         fn services(&self, init: InitSystem, program: &str) -> Vec<String> {
-            services(&self.0, init, &self.0.join(program))
+            let mut names = services(&self.0, init, &self.0.join(program));
+            names.sort();
+            names
         }
     }
 
@@ -158,6 +159,7 @@ mod tests {
         unit("etc/systemd/system/ngrok.service", "ExecStart=/bin/culvert \"service\" \"run\"");
         unit("etc/systemd/system/prefix.service", "ExecStart=-+/bin/culvert start --all");
         unit("etc/systemd/system/timer.service", "ExecStart=/usr/bin/culvert update --yes");
+        unit("etc/systemd/system/quoted.service", "ExecStart=\"/usr/bin/culvert\" \"update\"");
         unit("etc/systemd/system/none.service", "ExecStart=/usr/bin/culvert-edge serve");
         unit("etc/systemd/system/culvert.timer", "ExecStart=/usr/bin/culvert start");
         let found = root.services(InitSystem::Systemd, "usr/bin/culvert");
