@@ -66,6 +66,11 @@ impl PolicyVars {
         Ok(())
     }
 
+    /// Returns whether results are kept.
+    pub fn keeps_results(&self) -> bool {
+        self.keeps_results
+    }
+
     /// Sets the result of an action, as an object with its fields. `action` has underscores:
     /// `rate_limit`. A result without room is left out, and [`PolicyVars::is_incomplete`].
     pub fn set_result(&mut self, action: &'static str, value: Json) {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
+
 use crate::config::modules;
 use crate::edge::actions::action::ActionError;
 use crate::edge::actions::edits::HeaderLine;
@@ -11,6 +13,7 @@ use crate::edge::policy::catalog::PolicyPhase;
 use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase, Scope};
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::text::InterpolatedText;
+use crate::edge::policy::vars::PolicyVars;
 use crate::http1::text::host_of;
 
 /// Headers of one action.
@@ -83,10 +86,33 @@ pub(super) fn value_of(
     Ok(value)
 }
 
+/// Result of `add-headers`: the added lines, if a rule reads results.
+struct AddedHeaders(Option<Map<String, Value>>);
+
+impl AddedHeaders {
+    fn new(vars: &PolicyVars) -> Self {
+        AddedHeaders(vars.keeps_results().then(Map::new))
+    }
+
+    fn record(&mut self, name: &str, value: &str) {
+        if let Some(lines) = &mut self.0 {
+            lines.insert(name.to_owned(), value.into());
+        }
+    }
+
+    fn store(self, vars: &mut PolicyVars) {
+        if let Some(lines) = self.0 {
+            vars.set_result("add_headers", json!({ "headers_added": lines }));
+        }
+    }
+}
+
 impl PolicyAction for AddHeaders {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        let mut added = AddedHeaders::new(&phase.vars);
         for (name, value) in &self.lines {
             let value = value_of(name, value, &phase.scope())?;
+            added.record(name, &value);
             let name = Arc::clone(name);
             match &*name {
                 "host" if host_of(value.as_bytes()).is_none() => return Err(INVALID),
@@ -94,25 +120,45 @@ impl PolicyAction for AddHeaders {
                 _ => phase.edits.add(&HeaderLine { name, value }),
             }
         }
+        added.store(&mut phase.vars);
         Ok(PolicyFlow::Continue)
     }
 
     fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        let mut added = AddedHeaders::new(&phase.vars);
         for (name, value) in &self.lines {
             let value = value_of(name, value, &phase.scope())?;
+            added.record(name, &value);
             phase.head.add(name, value.as_bytes().to_vec());
         }
+        added.store(&mut phase.vars);
         Ok(PolicyFlow::Continue)
+    }
+}
+
+impl RemoveHeaders {
+    /// Stores the result: the names of the headers that exist.
+    fn store_result(&self, vars: &mut PolicyVars, exists: impl Fn(&str) -> bool) {
+        vars.set_result_with("remove_headers", || {
+            let names = self.names.iter().map(|name| &**name);
+            json!({ "headers_removed": names.filter(|name| exists(name)).collect::<Vec<_>>() })
+        });
     }
 }
 
 impl PolicyAction for RemoveHeaders {
     fn request(&self, phase: &mut RequestPhase<'_>) -> Result<PolicyFlow, ActionError> {
+        let (fields, added) = (phase.request.fields, phase.edits.added());
+        self.store_result(&mut phase.vars, |name| {
+            fields.first(name).is_some() || added.iter().any(|line| &*line.name == name)
+        });
         self.names.iter().for_each(|name| phase.edits.remove(name));
         Ok(PolicyFlow::Continue)
     }
 
     fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
+        let head = &*phase.head;
+        self.store_result(&mut phase.vars, |name| head.values(name).next().is_some());
         self.names.iter().for_each(|name| phase.head.remove(name));
         Ok(PolicyFlow::Continue)
     }
