@@ -5,7 +5,7 @@
 //! An input is the number of a list of replacements, the length of the pieces, how often the body
 //! is repeated, and the body.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use culvert::edge::actions::body_transform::{BodyTransform, TransformError};
@@ -56,7 +56,7 @@ pub fn check(data: &[u8]) {
 
 fn replacements(list: &[(&str, &str)]) -> Vec<Replacement> {
     let one = |(from, to): &(&str, &str)| Replacement {
-        from: expression(from).expect("an expression of the list"),
+        from: Arc::new(expression(from).expect("an expression of the list")),
         to: Substitution::parse(to),
         // Without a limit: the result is the same on each machine.
         time: SearchTime::new(|| Duration::ZERO),
