@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::{Endpoint, UpstreamScheme, policy};
 use crate::net::http_client::Client;
+use crate::net::url::Url;
 use crate::proto::codes::Refusal;
 use crate::sys;
 use crate::time::Deadline;
@@ -32,6 +33,7 @@ fn fetched(url: &str, timeout: Duration) -> Result<String, String> {
         Client::by_environment().get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
             String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
         });
+    let url = Url::without_user(url);
     let text =
         fetched.map_err(|error| format!("the traffic policy {url} cannot be fetched: {error}"))?;
     match policy::check(&text) {

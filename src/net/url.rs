@@ -22,8 +22,7 @@ impl Url {
     /// Parses `http://host[:port][/path]`, or the same with `https`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
-            // The part before an `@` may be a password.
-            let shown = text.rsplit_once('@').map_or(text, |(_, behind)| behind);
+            let shown = Url::without_user(text);
             let what = if shown == text { "" } else { " without a user" };
             format!("'{}' is not a http:// or https:// URL{what}", printable(shown.as_bytes()))
         };
@@ -45,6 +44,11 @@ impl Url {
         let (host, port) = super::dial::split_host(authority).ok_or_else(wrong)?;
         let port = port.unwrap_or(if secure { 443 } else { 80 });
         Ok(Url { secure, host: host.to_owned(), port, target })
+    }
+
+    /// Returns what a message may contain of a URL: the part before an `@` may be a password.
+    pub fn without_user(text: &str) -> &str {
+        text.rsplit_once('@').map_or(text, |(_, behind)| behind)
     }
 
     /// Returns the URL of a `Location` in a response to this one.

@@ -667,6 +667,8 @@ fn a_policy_that_is_none_is_refused_before_connecting() {
         assert!(said.contains(&url) && said.contains(expected), "{said}");
         thread.join().unwrap();
     }
+    let said = home.run("http 80 --traffic-policy-url http://me:secret@127.0.0.1/p").refused(1);
+    assert!(!said.contains("secret"), "{said}");
     let said = home.run("http 80 --traffic-policy-url ftp://x").refused(1);
     assert!(said.contains("ftp://x"), "{said}");
 }
