@@ -4,7 +4,7 @@
 use crate::edge::regex::BoundedRegex;
 
 /// Bytes of text times kibibytes of the compiled expression that are searched in one step.
-const WORK_PER_STEP: usize = 8;
+const WORK_PER_STEP: usize = 2;
 
 /// A compiled expression.
 pub(super) struct Pattern(BoundedRegex);

@@ -296,6 +296,18 @@ fn functions_of_texts() {
 }
 
 #[test]
+fn a_long_text_is_searched_for_a_small_expression_only() {
+    let text = "'ab'.replace('a', '".to_owned() + &"a".repeat(3000) + "')";
+    for (expression, is_searched) in [("ab$", true), ("(ab|a[0-9]{100}){2}$", false)] {
+        let source = format!("{text}.matches('{expression}')");
+        match is_searched {
+            true => assert_eq!(shown(&source), "true", "{expression}"),
+            false => assert_eq!(failed(&source), EvalErrorKind::Overrun, "{expression}"),
+        }
+    }
+}
+
+#[test]
 fn functions_of_encodings_and_digests() {
     for (source, expected) in [
         ("base64.encode(b'hello') + 'some:thing'.encodeBase64()", "\"aGVsbG8=c29tZTp0aGluZw==\""),
