@@ -77,6 +77,9 @@ pub struct Edge {
     pub buffers: Arc<ProcessBuffers>,
     /// Bytes of bodies that are read before their requests go on.
     pub bodies: Arc<ProcessBuffers>,
+    /// Bytes of responses to the requests of policies. They have a part of their own, so that slow
+    /// internal endpoints of one account do not cause a refusal of the bodies of visitors.
+    pub policy_responses: Arc<ProcessBuffers>,
     /// Counters of the policies' rate limits.
     pub rates: Arc<RateTable>,
     /// Listening sockets.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 ///
 /// `low` counts modulo 2^32, `high` counts how often it crossed a multiple of 2^31. The top bit
 /// of `low` and the lowest bit of `high` agree, except between the two additions. So a reader
-/// detects that it reads between them.
+/// detects that it reads between them, if not two threads are there at the same time: `low` would
+/// have to grow by 2^31 meanwhile. It reads `high` twice, since `low` may cross two of these
+/// multiples while the reader waits for the processor.
 #[derive(Debug, Default)]
 pub(super) struct Counter {
     low: AtomicU32,
@@ -28,9 +30,9 @@ impl Counter {
     /// Returns the sum.
     pub(super) fn sum(&self) -> u64 {
         loop {
-            let low = self.low.load(Ordering::Acquire);
             let high = self.high.load(Ordering::Acquire);
-            if low >> 31 == high & 1 {
+            let low = self.low.load(Ordering::Acquire);
+            if low >> 31 == high & 1 && self.high.load(Ordering::Acquire) == high {
                 return u64::from(high) * u64::from(HALF) + u64::from(low % HALF);
             }
             // Another thread is between its two additions.
@@ -62,15 +64,15 @@ mod tests {
         let counter = Counter::default();
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| (0..2_000).for_each(|_| counter.add(0x0fff_fff1)));
+                scope.spawn(|| (0..50_000).for_each(|_| counter.add(0x00ff_fff1)));
             }
             let mut last = 0;
-            for _ in 0..2_000 {
+            for _ in 0..50_000 {
                 let now = counter.sum();
                 assert!(now >= last, "{now} after {last}");
                 last = now;
             }
         });
-        assert_eq!(counter.sum(), 6_000 * 0x0fff_fff1);
+        assert_eq!(counter.sum(), 150_000 * 0x00ff_fff1);
     }
 }

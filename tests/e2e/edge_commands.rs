@@ -118,6 +118,7 @@ fn a_policy_is_checked_without_a_running_edge() {
         (&["login.yml", "--protocol", "tcp"], 1, "is a phase of HTTP endpoints"),
         (&["ids.yml", "--internal"], 1, "(error 2262)"),
         (&["missing.yml"], 1, "cannot read the traffic policy missing.yml: "),
+        (&["/dev/zero"], 1, "it has more than 524288 bytes"),
         (&["ids.yml", "--protocol", "udp"], 2, "use http, tcp or tls"),
         (&[], 2, "not provided: file"),
     ] {

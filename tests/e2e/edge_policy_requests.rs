@@ -253,7 +253,17 @@ fn a_request_has_its_time_and_its_length() {
         let agent = start(&edge, &public, &[], &policy);
         assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{url}");
     }
+    // Interim responses have no end, and are no part of the response that is bounded.
+    let interim = Upstream::http(|_, wire| {
+        while wire.write("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100)).is_ok() {}
+        Ok(())
+    });
+    let _interim = start(&edge, &interim, &["--url=http://interim.internal"], "{}");
+    let config = "url: 'http://interim.internal/', timeout: 1s";
+    let agent = start(&edge, &public, &[], &requests("on_http_response", config));
+    assert_eq!(result(&agent.visit(&edge).get("/")), "interim.internal: timed out");
     // The stream of a request whose time is over was given back.
+    wait_for("the endless service to be left", || interim.open() == 0);
     wait_for("the silent service to be left", || silent.open() == 0);
 }
 

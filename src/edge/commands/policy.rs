@@ -1,7 +1,8 @@
 //! `culvert-edge policy check`: compiles a traffic policy as a Bind does, without a running
 //! edge. What is valid is decided in [`crate::edge::policy`].
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +17,7 @@ use crate::edge::fetch::EdgeFetcher;
 use crate::edge::login::LoginServices;
 use crate::edge::login::clients::OAuthClient;
 use crate::edge::policy::compile::compile;
+use crate::edge::policy::document::MAX_DOCUMENT_BYTES;
 use crate::edge::policy::fault::PolicyFault;
 use crate::edge::policy::older_form;
 use crate::edge::policy::phases::{InternalFault, PolicyServices};
@@ -72,8 +74,8 @@ impl PolicyCommand {
 impl PolicyCheck {
     fn run(self) -> Result<String, String> {
         let file = self.file.display().to_string();
-        let text = fs::read_to_string(&self.file)
-            .map_err(|e| format!("cannot read the traffic policy {file}: {e}"))?;
+        let text =
+            self.text().map_err(|e| format!("cannot read the traffic policy {file}: {e}"))?;
         let mut config = match place::edge_config(self.config.as_deref())? {
             Some(config) => config,
             None => EdgeConfig::dev(Default::default())?,
@@ -92,6 +94,14 @@ impl PolicyCheck {
             return Ok(format!("Valid traffic policy at {file}\n"));
         }
         Err(faults.into_iter().map(|fault| line(&file, fault)).collect::<Vec<_>>().join("\n"))
+    }
+
+    fn text(&self) -> io::Result<String> {
+        let most = MAX_DOCUMENT_BYTES as u64;
+        let mut text = String::new();
+        // One byte more, which the compiler of policies refuses.
+        File::open(&self.file)?.take(most + 1).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     fn faults(&self, text: &str, services: Arc<StoredServices>) -> Vec<PolicyFault> {

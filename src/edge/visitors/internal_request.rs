@@ -359,8 +359,8 @@ impl ResponseCollector<'_> {
             let wanted = self.bytes.len().next_multiple_of(HOLD_BYTES);
             // The former bytes are given back first: they are part of the new ones.
             self.held = None;
-            let Some(held) = edge.bodies.hold(wanted) else {
-                edge.warn_full("bodies of requests");
+            let Some(held) = edge.policy_responses.hold(wanted) else {
+                edge.warn_full("responses to policies");
                 let text = "the edge has no memory for further responses";
                 return Err(FetchError::new(FetchErrorKind::Busy, text));
             };

@@ -117,6 +117,10 @@ impl InternalStream {
     pub fn read(&self, deadline: Deadline) -> Result<Vec<u8>, ReadEnd> {
         let mut state = self.inbox.state.lock();
         loop {
+            // Also while bytes come: interim responses and deleted bodies can be endless.
+            if deadline.left(sys::clock()).is_some_and(|left| left.is_zero()) {
+                return Err(ReadEnd::Late);
+            }
             let bytes = std::mem::take(&mut state.bytes);
             if !bytes.is_empty() {
                 drop(state);
@@ -128,7 +132,6 @@ impl InternalStream {
             }
             state = match deadline.left(sys::clock()) {
                 None => self.inbox.changed.wait(state),
-                Some(left) if left.is_zero() => return Err(ReadEnd::Late),
                 Some(left) => self.inbox.changed.wait_timeout(state, left).0,
             };
         }
