@@ -313,6 +313,49 @@ fn a_slow_request_of_a_response_delays_no_other_visitor() {
     assert_eq!(first.get("/fast").text(), "y");
 }
 
+/// The head of the response comes in two pieces. The rules run after the second one.
+#[test]
+fn rules_of_a_head_in_two_pieces_delay_no_other_visitor() {
+    let edge = Edge::start();
+    let (rest, open) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (gate, waiting) = (Arc::clone(&open), Arc::new(AtomicUsize::new(0)));
+    let arrived = Arc::clone(&waiting);
+    let slow = Upstream::http(move |_, wire| {
+        arrived.fetch_add(1, Ordering::Relaxed);
+        wait_for("the gate", || gate.load(Ordering::Relaxed));
+        wire.respond("200 OK", "", b"slow")
+    });
+    let begun = Arc::new(AtomicBool::new(false));
+    let (goes_on, is_begun) = (Arc::clone(&rest), Arc::clone(&begun));
+    let app = Upstream::http(move |request, wire| {
+        if request.target() != "/slow" {
+            return wire.respond("200 OK", "", b"y");
+        }
+        // The edge has a piece that ends within the head: an interim response precedes it.
+        wire.write("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n")?;
+        is_begun.store(true, Ordering::Relaxed);
+        wait_for("the rest of the head", || goes_on.load(Ordering::Relaxed));
+        wire.write("Content-Length: 4\r\n\r\nbody")
+    });
+    let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
+    let config = "url: 'http://slow.internal/', timeout: 30s";
+    let policy = requests("on_http_response", config)
+        .replace("  - actions:", "  - expressions: [\"req.url.path == '/slow'\"]\n    actions:");
+    let agent = start(&edge, &app, &[], &policy);
+    let mut first = agent.visit(&edge);
+    first.send("GET", "/slow", "", b"").unwrap();
+    wait_for("the first piece", || begun.load(Ordering::Relaxed));
+    let interim = first.wire.read_head().unwrap();
+    assert_eq!(interim.first, "HTTP/1.1 103 Early Hints");
+    rest.store(true, Ordering::Relaxed);
+    wait_for("the request of the policy", || waiting.load(Ordering::Relaxed) == 1);
+    assert_eq!(agent.visit(&edge).get("/fast").text(), "y");
+    open.store(true, Ordering::Relaxed);
+    let response = first.wire.read_response("GET").unwrap();
+    assert_eq!((result(&response), response.text()), ("200 slow", "body".into()));
+    assert_eq!(first.get("/fast").text(), "y");
+}
+
 /// The agent ends the stream, or breaks it off, while the rules of the response still run.
 #[test]
 fn the_end_of_a_response_follows_its_rules() {

@@ -411,8 +411,8 @@ impl ExchangeState {
 
     /// Returns whether the rules for the next head may block the thread that runs them.
     pub fn may_block(&self) -> bool {
-        self.response == ResponseDirection::Waiting
-            && self.owner != Owner::Detached
+        // A part of a head makes the response `Streaming`. The rules run at the end of the head.
+        self.takes_bytes()
             && self.filter.is_before_head()
             && self.context.plan.as_ref().is_some_and(|plan| plan.may_block())
     }
