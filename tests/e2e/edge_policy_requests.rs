@@ -162,6 +162,36 @@ fn redirects_stay_in_the_account_and_are_counted() {
     }
 }
 
+/// A server of the internet chooses neither an internal endpoint nor what one gets.
+#[test]
+fn a_redirect_of_an_outside_server_leads_to_no_internal_endpoint() {
+    let (edge, public) = (Edge::start(), Upstream::hello());
+    let outside = Upstream::http(|request, wire| match request.target() {
+        "/end" => wire.respond("200 OK", "", b"outside"),
+        "/on" => wire.respond("302 Found", "Location: /in\r\n", b""),
+        _ => wire.respond("302 Found", "Location: http://in.internal/secret\r\n", b""),
+    });
+    let address = outside.addr;
+    let secrets = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&secrets);
+    let inner = Upstream::http(move |request, wire| {
+        if request.target() == "/secret" {
+            count.fetch_add(1, Ordering::Relaxed);
+            return wire.respond("200 OK", "", b"secret");
+        }
+        let location = format!("Location: http://{address}{}\r\n", request.target());
+        wire.respond("302 Found", &location, b"")
+    });
+    let _inner = start(&edge, &inner, &["--url=http://in.internal"], "{}");
+    let refused = format!("{address} redirects to an internal endpoint");
+    for (path, expected) in [("/end", "200 outside"), ("/in", &refused), ("/on", &refused)] {
+        let config = format!("url: 'http://in.internal{path}', max_redirects: 5");
+        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{path}");
+    }
+    assert_eq!(secrets.load(Ordering::Relaxed), 0);
+}
+
 #[test]
 fn a_request_is_repeated_while_the_condition_is_true() {
     let (edge, public) = (Edge::start(), Upstream::hello());

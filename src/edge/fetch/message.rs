@@ -19,7 +19,7 @@ pub struct FetchRequest<'a> {
     pub method: Method,
     /// `https://` or `http://` URL.
     pub url: &'a str,
-    /// Names and values. Not sent to another origin after a redirect.
+    /// Names and values. Not sent to another origin after a redirect, nor after one from there.
     pub headers: &'a [(&'a str, &'a str)],
     /// Body; `None` for none.
     pub body: Option<&'a [u8]>,

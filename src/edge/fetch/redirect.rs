@@ -23,9 +23,13 @@ pub fn follow(
     let origin = url.clone();
     let (mut method, mut body) = (request.method, request.body);
     let mut left = request.max_redirects;
+    let mut headers = request.headers;
     loop {
         let text = url.to_string();
-        let headers = if url.has_origin_of(&origin) { request.headers } else { &[] };
+        // Another origin that redirects back chooses the URL: the origin gets no headers again.
+        if !url.has_origin_of(&origin) {
+            headers = &[];
+        }
         let limit = request.limit;
         let hop = Request { method, url: &text, headers, body, limit, deadline };
         let response = send(&url, &hop)?;
@@ -69,4 +73,41 @@ fn redirect(response: &FetchResponse) -> Option<&str> {
     let location = response.headers.iter().find(|(name, _)| name == "location");
     let (_, location) = location.filter(|_| matches!(response.status, 301..=303 | 307 | 308))?;
     Some(location)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn headers_are_not_sent_after_another_origin() {
+        let request = FetchRequest {
+            headers: &[("authorization", "secret")],
+            max_redirects: 3,
+            ..FetchRequest::document("http://a.example/1", 1, Duration::ZERO)
+        };
+        let mut sent = Vec::new();
+        let response = follow(&request, Deadline::Never, &mut |url, hop| {
+            sent.push((url.to_string(), hop.headers.len()));
+            let location = match &*url.target {
+                "/1" => "/2",
+                "/2" => "http://b.example/3",
+                "/3" => "http://a.example/4",
+                _ => "",
+            };
+            let headers = vec![("location".to_owned(), location.to_owned())];
+            let status = if location.is_empty() { 200 } else { 302 };
+            Ok(FetchResponse { status, headers, body: Vec::new(), address: None })
+        });
+        assert_eq!(response.map(|response| response.status), Ok(200));
+        let expected = [
+            ("http://a.example/1", 1),
+            ("http://a.example/2", 1),
+            ("http://b.example/3", 0),
+            ("http://a.example/4", 0),
+        ];
+        assert_eq!(sent, expected.map(|(url, headers)| (url.to_owned(), headers)));
+    }
 }

@@ -258,15 +258,24 @@ impl OutboundRequest {
             return self.fetch.fetch(&fetch);
         }
         let deadline = Deadline::At(sys::clock() + timeout);
-        redirect::follow(&fetch, deadline, &mut |url, hop| match is_internal_url(url) {
-            true => scope.input.services.request_internal(&InternalRequest {
+        let mut outside: Option<String> = None;
+        redirect::follow(&fetch, deadline, &mut |url, hop| {
+            if !is_internal_url(url) {
+                outside = Some(url.authority());
+                return self.fetch_once(hop, deadline);
+            }
+            // A server of the internet may not choose what an internal endpoint gets.
+            if let Some(server) = &outside {
+                let text = format!("{server} redirects to an internal endpoint");
+                return Err(refused(text));
+            }
+            scope.input.services.request_internal(&InternalRequest {
                 account: scope.input.endpoint.account,
                 connection: scope.input.connection,
                 hops,
                 url,
                 request: hop,
-            }),
-            false => self.fetch_once(hop, deadline),
+            })
         })
     }
 
