@@ -19,6 +19,7 @@ use super::login::LoginServices;
 use super::parking::Parking;
 use super::places::Places;
 use super::policy::rate_limit::RateTable;
+use super::policy::request_places::RequestPlaces;
 use super::rest::state::ApiState;
 use super::restrictions::IpVerdict;
 use super::settings::{EdgeSettings, EdgeTls};
@@ -77,6 +78,8 @@ pub struct Edge {
     pub buffers: Arc<ProcessBuffers>,
     /// Bytes of bodies that are read before their requests go on.
     pub bodies: Arc<ProcessBuffers>,
+    /// Requests of policies that are under way.
+    pub policy_requests: Arc<RequestPlaces>,
     /// Bytes of responses to the requests of policies. They have a part of their own, so that slow
     /// internal endpoints of one account do not cause a refusal of the bodies of visitors.
     pub policy_responses: Arc<ProcessBuffers>,

@@ -174,6 +174,7 @@ fn open(config: EdgeConfig) -> io::Result<(Arc<Edge>, ReadyInfo)> {
         buffers: Arc::new(ProcessBuffers::new(config.limits.total_buffer)),
         rates: RateTable::new(),
         bodies: Arc::new(ProcessBuffers::new(config.limits.total_buffer / BODY_SHARE)),
+        policy_requests: Default::default(),
         policy_responses: Arc::new(ProcessBuffers::new(config.limits.total_buffer / BODY_SHARE)),
         listeners,
         http_port: http.port(),

@@ -297,6 +297,35 @@ fn a_request_has_its_time_and_its_length() {
     wait_for("the silent service to be left", || silent.open() == 0);
 }
 
+/// Requests that wait for a slow endpoint hold a quarter of the threads, not those of all visitors.
+#[test]
+fn the_requests_of_one_account_have_a_share_of_the_threads() {
+    let edge = Serve::start(
+        "limits: {threads: 16}\ncredentials: [{id: one, authtoken: one_0123456789abcdefghij}]\n",
+    );
+    let (public, silent) = (Upstream::hello(), Upstream::tcp(|wire| wire.wait_reset()));
+    let own = edge.config("one.yml", "one_0123456789abcdefghij");
+    let args = ["http", &silent.addr.to_string(), "--url=http://silent.internal"];
+    let _silent = agent::agent(&own, args).start();
+    let policy = requests("on_http_response", "url: 'http://silent.internal/', timeout: 30s");
+    let file = edge.write("policy.yml", policy).display().to_string();
+    let (address, url) = (public.addr.to_string(), "http://a.tunnels.test");
+    let args = ["http", &address, "--url", url, "--traffic-policy-file", &file];
+    let _agent = agent::agent(&own, args).start();
+    let visit = || {
+        let mut wire = Wire::connect(edge.address("http_addr")).unwrap();
+        wire.write("GET / HTTP/1.1\r\nHost: a.tunnels.test\r\n\r\n").unwrap();
+        wire
+    };
+    let _waiting: Vec<Wire> = (0..4).map(|_| visit()).collect();
+    wait_for("four requests of policies", || silent.open() == 4);
+    let response = visit().read_response("GET").unwrap();
+    assert_eq!(response.status(), 200);
+    let text = "the credential has too many requests of policies under way";
+    assert_eq!(result(&response), text);
+    assert_eq!(silent.open(), 4);
+}
+
 #[test]
 fn a_value_of_the_visitor_adds_no_header_line() {
     let (edge, public, inner) = (Edge::start(), Upstream::hello(), Upstream::hello());

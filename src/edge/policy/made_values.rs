@@ -4,6 +4,7 @@
 use std::cell::OnceCell;
 
 use super::expression::Value;
+use crate::time::Instant;
 
 /// Values of one phase. Both are small or a part of the request's head. Each reading is charged as
 /// if the value were made.
@@ -13,4 +14,7 @@ pub struct MadeValues {
     pub client_ip: OnceCell<Value>,
     /// Decoded path of the request.
     pub path: OnceCell<Value>,
+    /// Start of the phase's first `http-request`, whose longest time bounds all of them: a visitor
+    /// must not hold a thread for the sum.
+    pub first_request: OnceCell<Instant>,
 }

@@ -22,6 +22,7 @@ pub mod reader;
 pub mod replace;
 pub mod replace_stream;
 pub mod replacement_text;
+pub mod request_places;
 mod response_cookie;
 pub mod rewrite;
 pub mod rule;

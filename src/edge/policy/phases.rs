@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::made_values::MadeValues;
 use super::rate_limit::RateTable;
+use super::request_places::RequestPlace;
 use super::search_time::ThreadClock;
 use super::vars::PolicyVars;
 use crate::edge::actions::action::{Reply, RequestInfo};
@@ -126,6 +127,11 @@ pub trait PolicyServices: fmt::Debug + Send + Sync {
     fn request_internal(&self, request: &InternalRequest<'_>) -> Result<FetchResponse, FetchError> {
         let text = format!("{} cannot be reached", request.url.authority());
         Err(FetchError::new(FetchErrorKind::Failed, text))
+    }
+
+    /// Takes a place for a request of a policy of the account; `None` if it has too many.
+    fn request_place(&self, _account: &str) -> Option<RequestPlace> {
+        Some(RequestPlace::default())
     }
 
     /// Has another thread do work that may block, for a visitor with this address. Does not

@@ -14,11 +14,15 @@ use crate::edge::login::LoginServices;
 use crate::edge::login::clients::OAuthClient;
 use crate::edge::policy::phases::{InternalFault, InternalRequest, PolicyServices};
 use crate::edge::policy::rate_limit::RateTable;
+use crate::edge::policy::request_places::RequestPlace;
 use crate::edge::policy::search_time::ThreadClock;
 use crate::edge::restrictions::IpRules;
 use crate::edge::workers::Job;
 use crate::proto::secret::Secret;
 use crate::sys;
+
+/// The requests of the policies of one account hold at most this part of the threads.
+const REQUEST_SHARE: usize = 4;
 
 /// The edge, as policies see it.
 pub struct EdgeServices {
@@ -55,6 +59,16 @@ impl PolicyServices for EdgeServices {
     fn request_internal(&self, request: &InternalRequest<'_>) -> Result<FetchResponse, FetchError> {
         let stopping = || FetchError::new(FetchErrorKind::Failed, "the edge is stopping");
         internal_request::send(&*self.edge.upgrade().ok_or_else(stopping)?, request)
+    }
+
+    fn request_place(&self, account: &str) -> Option<RequestPlace> {
+        let edge = self.edge.upgrade()?;
+        let most = (edge.config().limits.threads / REQUEST_SHARE).max(1);
+        let place = edge.policy_requests.enter(account, most);
+        if place.is_none() {
+            edge.warn_full("requests of policies of an account");
+        }
+        place
     }
 
     fn run_blocking(&self, client: IpAddr, work: Job) -> bool {

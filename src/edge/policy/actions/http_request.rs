@@ -14,6 +14,7 @@ use crate::edge::policy::action::{PolicyAction, PolicyFlow};
 use crate::edge::policy::expression::{EvalBudget, Expression, Value};
 use crate::edge::policy::phases::{InternalRequest, PhaseState, PolicyHops, Scope};
 use crate::edge::policy::reader::ConfigReader;
+use crate::edge::policy::request_places::RequestPlace;
 use crate::edge::policy::text::InterpolatedText;
 use crate::http1::text::percent_encoded;
 use crate::net::http_client::{Method, Request};
@@ -179,10 +180,25 @@ impl OutboundRequest {
         if count >= MAX_HOPS {
             return Err(ActionError("a request of the policy leads to itself"));
         }
-        let own_end = sys::clock() + self.timeout;
+        let now = sys::clock();
+        let phase_end = *scope.made.first_request.get_or_init(|| now) + *TIMEOUTS.end();
+        if phase_end <= now {
+            return Err(ActionError("the requests of the policy took too long"));
+        }
+        let own_end = phase_end.min(now + self.timeout);
         let end = scope.input.hops.end.map_or(own_end, |end| end.min(own_end));
         let hops = PolicyHops { count: count + 1, end: Some(end) };
         let request = self.render(scope, hops)?;
+        // The requests of internal endpoints are a part of the visitor's first one.
+        let place = match scope.input.hops.count {
+            0 => scope.input.services.request_place(scope.input.endpoint.account),
+            _ => Some(RequestPlace::default()),
+        };
+        if place.is_none() {
+            let text = "the credential has too many requests of policies under way";
+            let result = Err(FetchError::new(FetchErrorKind::Busy, text));
+            return Ok((request, vec![Attempt { result, time: Duration::ZERO }]));
+        }
         let mut attempts = Vec::new();
         loop {
             let start = sys::clock();
