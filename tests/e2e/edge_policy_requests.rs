@@ -4,10 +4,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use serde_json::json;
+
 use crate::support::agent::{self, Agent};
 use crate::support::edge::Edge;
+use crate::support::peer::{AUTH, BIND, DATA, FIN, Frame, HEARTBEAT, RST, SYN, Session};
 use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
+use crate::support::visitor::Visitor;
 use crate::support::wire::{Message, Wire};
 use crate::support::{TempDir, wait_for};
 
@@ -415,37 +419,79 @@ fn rules_of_a_head_in_two_pieces_delay_no_other_visitor() {
     assert_eq!(first.get("/fast").text(), "y");
 }
 
-/// The agent ends the stream, or breaks it off, while the rules of the response still run.
-#[test]
-fn the_end_of_a_response_follows_its_rules() {
+/// End of a stream that a scripted agent sends while the rules of its response still run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AgentEnd {
+    Finish,
+    Reset,
+    /// The orderly end, and then the end of the session.
+    FinishAndLeave,
+    Leave,
+}
+
+/// Has a scripted agent respond with `response` and this end before the rules have ended. Returns
+/// the body that the visitor gets.
+fn end_during_rules(response: &str, end: AgentEnd) -> std::io::Result<Vec<u8>> {
     let edge = Edge::start();
-    let (opened, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (gate, waiting) = (Arc::clone(&opened), Arc::clone(&arrived));
+    let (open, arrived) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (gate, waiting) = (Arc::clone(&open), Arc::clone(&arrived));
     let slow = Upstream::http(move |_, wire| {
-        let number = waiting.fetch_add(1, Ordering::Relaxed);
-        wait_for("the gate", || gate.load(Ordering::Relaxed) > number);
+        waiting.store(true, Ordering::Relaxed);
+        wait_for("the gate", || gate.load(Ordering::Relaxed));
         wire.respond("200 OK", "", b"slow")
     });
-    let app = Upstream::http(|request, wire| {
-        let length = if request.target() == "/cut" { "Content-Length: 9\r\n" } else { "" };
-        wire.write(format!("HTTP/1.1 200 OK\r\n{length}\r\nbody"))?;
-        Err(std::io::ErrorKind::Other.into())
-    });
     let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
-    let config = "url: 'http://slow.internal/', timeout: 30s";
-    let agent = start(&edge, &app, &[], &requests("on_http_response", config));
-    for (number, target) in ["/whole", "/cut"].into_iter().enumerate() {
-        let mut visitor = agent.visit(&edge);
-        visitor.send("GET", target, "", b"").unwrap();
-        wait_for("the request of the policy", || arrived.load(Ordering::Relaxed) == number + 1);
-        wait_for("the end of the upstream", || app.open() == 0);
-        opened.store(number + 1, Ordering::Relaxed);
-        let head = visitor.wire.read_head().unwrap();
-        assert_eq!(result(&head), "200 slow", "{target}");
-        let rest = visitor.wire.read_rest();
-        match target {
-            "/whole" => assert_eq!(rest.unwrap(), b"body"),
-            _ => assert!(rest.is_err(), "a part of a body looks complete: {rest:?}"),
+    let mut agent = Session::connect(edge.agent, &edge.ca);
+    let auth = json!({"Version": ["3"], "ClientId": "", "Extra": {"Authtoken": edge.authtoken(),
+        "Cookie": "", "HeartbeatInterval": 10_000_000_000u64,
+        "HeartbeatTolerance": 15_000_000_000u64}});
+    agent.call(AUTH, &auth);
+    let policy = requests("on_http_response", "url: 'http://slow.internal/', timeout: 30s");
+    let bind = json!({"Id": "", "Proto": "http", "ForwardsTo": "x", "ForwardsProto": "",
+        "Opts": {"TrafficPolicy": policy}, "Extra": {"Token": "", "Metadata": "", "Bindings": []}});
+    let bound = agent.call(BIND, &bind);
+    let url = bound["URL"].as_str().unwrap_or_else(|| panic!("{bound}"));
+    let mut visitor = Visitor::connect(&edge, url);
+    visitor.send("GET", "/", "", b"").unwrap();
+    let is_visit = |f: &Frame| f.flags & SYN != 0 && f.payload.get(..4) == Some(&[0, 0, 0, 3]);
+    let stream = agent.wait("a visitor's stream", is_visit).stream;
+    agent.send(DATA, 0, stream, response.as_bytes()).unwrap();
+    wait_for("the request of the policy", || arrived.load(Ordering::Relaxed));
+    match end {
+        AgentEnd::Finish | AgentEnd::FinishAndLeave => agent.send(DATA, FIN, stream, b"").unwrap(),
+        AgentEnd::Reset => agent.send(RST, 0, stream, &[0, 0, 0, 6]).unwrap(),
+        AgentEnd::Leave => {}
+    }
+    // The edge processes frames in their order: it has the end before this heartbeat.
+    let beat = agent.open(HEARTBEAT, b"");
+    agent.send(DATA, 0, beat, &[1, 2, 3, 4]).unwrap();
+    agent.wait("the echo", |f| f.stream == beat && f.payload == [1, 2, 3, 4]);
+    if let AgentEnd::Leave | AgentEnd::FinishAndLeave = end {
+        drop(agent);
+        edge.output().wait_stderr("agent disconnected");
+    }
+    open.store(true, Ordering::Relaxed);
+    let head = visitor.wire.read_head().unwrap();
+    assert_eq!(result(&head), "200 slow", "{end:?}");
+    visitor.wire.read_rest()
+}
+
+#[test]
+fn the_end_of_a_response_follows_its_rules() {
+    const LENGTH: &str = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody";
+    const UNTIL_END: &str = "HTTP/1.1 200 OK\r\n\r\nbody";
+    for (response, end, is_whole) in [
+        (UNTIL_END, AgentEnd::Finish, true),
+        (UNTIL_END, AgentEnd::FinishAndLeave, true),
+        (UNTIL_END, AgentEnd::Reset, false),
+        (UNTIL_END, AgentEnd::Leave, false),
+        (LENGTH, AgentEnd::Finish, false),
+        (LENGTH, AgentEnd::FinishAndLeave, false),
+    ] {
+        let body = end_during_rules(response, end);
+        match is_whole {
+            true => assert_eq!(body.unwrap(), b"body", "{end:?}"),
+            false => assert!(body.is_err(), "{end:?}: a part looks complete: {body:?}"),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One stream of an agent's session that carries a visitor's requests and responses. The
-//! session's reactor delivers the response to the visitor's socket. The visitor's thread sends
-//! the requests and waits here for the end of the response. The state of the two directions is
+//! session's reactor delivers the response to the visitor's socket. If rules of the response may
+//! block, another thread runs them and delivers what comes in the meantime. The visitor's thread
+//! sends the requests and waits here for the end of the response. The state of the two directions is
 //! in [`super::exchange_state`], HTTP is parsed in [`super::response`].
 //!
 //! Rank of locks: an exchange's, then the session's or the connection's.
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use super::conn::VisitorConn;
 pub use super::exchange_state::ExchangeStatus;
-use super::exchange_state::{Effects, ExchangeState, Owner, RequestStart, StreamEffect};
+use super::exchange_state::{Effects, ExchangeState, LentFeed, Owner, RequestStart, StreamEffect};
 use super::failover::{Failover, reports_unreachable};
 use super::pages::ErrorPage;
 use super::response::ResponseFilter;
@@ -81,19 +82,51 @@ struct Shared {
     notified: (ExchangeStatus, Owner),
 }
 
-/// What follows the bytes that a filter has, which is lent to another thread. The window of the
-/// stream bounds the bytes.
-#[derive(Default)]
+/// Bytes of the agent that wait for the thread of the rules, and those that follow while it has
+/// the filter. The window of the stream bounds them.
 struct Deferred {
     bytes: Vec<u8>,
-    end: Option<AgentEnd>,
+    end: DeferredEnd,
 }
 
-/// End of the agent's direction.
-#[derive(Clone, Copy)]
-enum AgentEnd {
+/// End of the agent's direction, behind its deferred bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeferredEnd {
+    Open,
     Finished,
     Reset(Reset),
+    /// The bytes before the reset are complete.
+    FinishedThenReset(Reset),
+}
+
+impl DeferredEnd {
+    /// Returns the end after an orderly one.
+    fn with_finish(self) -> Self {
+        match self {
+            DeferredEnd::Open => DeferredEnd::Finished,
+            end => end,
+        }
+    }
+
+    /// Returns the end after a reset. The first one counts.
+    fn with_reset(self, reset: Reset) -> Self {
+        match self {
+            DeferredEnd::Open => DeferredEnd::Reset(reset),
+            DeferredEnd::Finished => DeferredEnd::FinishedThenReset(reset),
+            end => end,
+        }
+    }
+
+    fn is_finished(self) -> bool {
+        matches!(self, DeferredEnd::Finished | DeferredEnd::FinishedThenReset(_))
+    }
+
+    fn reset(self) -> Option<Reset> {
+        match self {
+            DeferredEnd::Reset(reset) | DeferredEnd::FinishedThenReset(reset) => Some(reset),
+            DeferredEnd::Open | DeferredEnd::Finished => None,
+        }
+    }
 }
 
 impl VisitorExchange {
@@ -670,7 +703,7 @@ impl VisitorExchange {
             let effects = shared.state.data(bytes, sys::clock(), &mut &*self.conn);
             return self.apply(shared, effects);
         }
-        shared.deferred = Some(Deferred { bytes: bytes.to_vec(), end: None });
+        shared.deferred = Some(Deferred { bytes: bytes.to_vec(), end: DeferredEnd::Open });
         let this = Weak::clone(&self.this);
         let work = Box::new(move || {
             if let Some(this) = this.upgrade() {
@@ -689,50 +722,63 @@ impl VisitorExchange {
     /// thread that may block.
     fn run_rules(&self) {
         let mut shared = self.shared.lock();
-        let mut effects = Effects::default();
         // Dropped if the session has reset the stream.
         while let Some(deferred) = &mut shared.deferred {
             let bytes = std::mem::take(&mut deferred.bytes);
-            let next = if !bytes.is_empty() && shared.state.may_block() {
+            if bytes.is_empty() {
+                let end = deferred.end;
+                shared.deferred = None;
+                self.end_deferred(&mut shared, end);
+                return;
+            }
+            let effects = if shared.state.may_block() {
                 let mut filter = shared.state.lend_filter();
                 drop(shared);
                 let mut emitted = Vec::new();
                 let progress = filter.feed(&bytes, &mut |piece| emitted.extend_from_slice(piece));
                 shared = self.shared.lock();
-                let result = (bytes.len(), &emitted[..], progress);
-                shared.state.give_back(filter, result, sys::clock(), &mut &*self.conn)
-            } else if !bytes.is_empty() {
-                shared.state.data(&bytes, sys::clock(), &mut &*self.conn)
+                let fed = LentFeed { received: bytes.len(), emitted: &emitted, progress };
+                shared.state.give_back(filter, fed, sys::clock(), &mut &*self.conn)
             } else {
-                let end = shared.deferred.take().and_then(|deferred| deferred.end);
-                match end {
-                    None => Effects::default(),
-                    Some(AgentEnd::Finished) => shared.state.finished(&mut &*self.conn),
-                    Some(AgentEnd::Reset(reset)) => shared.state.reset(reset, &mut &*self.conn),
-                }
+                shared.state.data(&bytes, sys::clock(), &mut &*self.conn)
             };
-            effects = effects.then(next);
+            // Before the next rules, which may take long: the socket is watched, and the window
+            // goes back.
+            let consumed = self.apply(&mut shared, effects);
+            self.session.consumed(self.stream, consumed);
         }
-        let consumed = self.apply(&mut shared, effects);
-        drop(shared);
+    }
+
+    /// Processes the deferred end of the agent's direction.
+    fn end_deferred(&self, shared: &mut Shared, end: DeferredEnd) {
+        let mut consumed = 0;
+        if end.is_finished() {
+            let effects = shared.state.finished(&mut &*self.conn);
+            consumed += self.apply(shared, effects);
+        }
+        if let Some(reset) = end.reset() {
+            let effects = shared.state.reset(reset, &mut &*self.conn);
+            consumed += self.apply(shared, effects);
+        }
         self.session.consumed(self.stream, consumed);
     }
 
-    /// Defers the end of the agent's direction behind its deferred bytes. Returns whether it is
-    /// deferred.
-    fn defer(&self, shared: &mut Shared, end: AgentEnd) -> bool {
-        match &mut shared.deferred {
+    /// Defers an orderly end behind the deferred bytes. Returns whether it is deferred.
+    fn defer_finish(&self, shared: &mut Shared) -> bool {
+        let Some(deferred) = &mut shared.deferred else { return false };
+        deferred.end = deferred.end.with_finish();
+        true
+    }
+
+    /// Defers a reset behind the deferred bytes. Returns whether it is deferred.
+    fn defer_reset(&self, shared: &mut Shared, reset: Reset) -> bool {
+        if let Reset::Local(_) = reset {
             // The memory is needed at once.
-            Some(_) if matches!(end, AgentEnd::Reset(Reset::Local(_))) => {
-                shared.deferred = None;
-                false
-            }
-            Some(deferred) => {
-                deferred.end = Some(end);
-                true
-            }
-            None => false,
+            shared.deferred = None;
         }
+        let Some(deferred) = &mut shared.deferred else { return false };
+        deferred.end = deferred.end.with_reset(reset);
+        true
     }
 
     /// Repeats the request of a stream that ended. Returns whether another stream has it.
@@ -784,18 +830,18 @@ impl Sink for VisitorExchange {
     fn finished(&self) {
         self.half_close.record_end(sys::clock());
         let mut shared = self.shared.lock();
-        if self.defer(&mut shared, AgentEnd::Finished) || self.sent_again(&mut shared, false) {
+        if self.defer_finish(&mut shared) || self.sent_again(&mut shared, false) {
             return;
         }
         // The bytes of `sent_again` may have begun rules.
-        if !self.defer(&mut shared, AgentEnd::Finished) {
+        if !self.defer_finish(&mut shared) {
             self.change(shared, |state, out| state.finished(out));
         }
     }
 
     fn reset(&self, reset: Reset) {
         let mut shared = self.shared.lock();
-        if self.defer(&mut shared, AgentEnd::Reset(reset)) {
+        if self.defer_reset(&mut shared, reset) {
             return;
         }
         let got_nothing = matches!(reset.code(), Code::STREAM_REFUSED | Code::ACCEPT_QUEUE_FULL);
@@ -806,7 +852,7 @@ impl Sink for VisitorExchange {
         }
         self.decide(&mut shared);
         // The bytes of the decision may have begun rules.
-        if !self.defer(&mut shared, AgentEnd::Reset(reset)) {
+        if !self.defer_reset(&mut shared, reset) {
             self.change(shared, |state, out| state.reset(reset, out));
         }
     }

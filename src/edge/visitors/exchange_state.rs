@@ -135,21 +135,6 @@ pub struct Effects {
     pub fault: Option<HttpError>,
 }
 
-impl Effects {
-    /// Returns the effects of two calls, `later` after this one.
-    pub fn then(self, later: Effects) -> Effects {
-        Effects {
-            consumed: self.consumed + later.consumed,
-            stream: match later.stream {
-                StreamEffect::None => self.stream,
-                stream => stream,
-            },
-            wake_reader: self.wake_reader || later.wake_reader,
-            fault: self.fault.or(later.fault),
-        }
-    }
-}
-
 /// Effect of a call on the stream. The stream is not forgotten yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamEffect {
@@ -430,7 +415,8 @@ impl ExchangeState {
     }
 
     /// Lends the filter, which then works without this state and its lock. Until
-    /// [`ExchangeState::give_back`] no byte and no end of the agent may be processed.
+    /// [`ExchangeState::give_back`] the caller defers the bytes and the end of the agent; a reset
+    /// by the edge itself ends the response at once, as [`ExchangeState::give_up`] does.
     pub fn lend_filter(&mut self) -> ResponseFilter {
         self.announce_close();
         let mut placeholder = ResponseFilter::http();
@@ -438,15 +424,15 @@ impl ExchangeState {
         std::mem::replace(&mut self.filter, placeholder)
     }
 
-    /// Takes the filter back, with the bytes that it has emitted for `received` bytes of the
-    /// stream. They are dropped if the response has ended in the meantime.
+    /// Takes the filter back, with its result. The emitted bytes are dropped if the response has ended in the meantime.
     pub fn give_back(
         &mut self,
         filter: ResponseFilter,
-        (received, emitted, progress): (usize, &[u8], FilterProgress),
+        lent: LentFeed<'_>,
         now: Instant,
         out: &mut dyn Outlet,
     ) -> Effects {
+        let LentFeed { received, emitted, progress } = lent;
         if !self.takes_bytes() {
             return Effects { consumed: received, ..Effects::default() };
         }
@@ -821,6 +807,16 @@ impl ExchangeState {
         effects.wake_reader |= self.response == ResponseDirection::Finished && !reads_on;
         effects
     }
+}
+
+/// Result of a filter that was lent.
+pub struct LentFeed<'a> {
+    /// Number of the bytes of the stream that it got.
+    pub received: usize,
+    /// Bytes for the visitor.
+    pub emitted: &'a [u8],
+    /// Its progress.
+    pub progress: FilterProgress,
 }
 
 /// Bytes that the filter got.
