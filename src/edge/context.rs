@@ -231,14 +231,18 @@ impl Edge {
 
     /// Has another thread do work for a visitor with this address, whose own thread may be
     /// elsewhere. It takes a place of the visitor's share. Returns `false` if it is refused. Does
-    /// not block.
+    /// not block, and takes no lock of a visitor that gives way.
     pub fn run_for_visitor(&self, client: IpAddr, job: Job) -> bool {
         let limit = self.config().limits.threads;
-        let Some(place) = self.threads.admit(visitor::owner(client), limit) else {
+        let Some((place, leaving)) = self.threads.choose(visitor::owner(client), limit) else {
             self.warn_full("threads for visitors");
             return false;
         };
         self.queue(Box::new(move || {
+            // On its own thread: the caller may hold the lock of the exchange that ends.
+            if let Some(leaving) = leaving {
+                leaving.close();
+            }
             job();
             drop(place);
         }))

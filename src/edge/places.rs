@@ -49,18 +49,29 @@ impl Places {
     /// Gives a newcomer of `owner` a place; `limit` is the number of all places now. If none
     /// is free, another one gives way. `None`: the newcomer's owner holds most already.
     pub fn admit(self: &Arc<Self>, owner: AddressOwner, limit: usize) -> Option<Place> {
+        let (place, leaving) = self.choose(owner, limit)?;
+        if let Some(leaving) = leaving {
+            leaving.close();
+        }
+        Some(place)
+    }
+
+    /// Gives a newcomer a place, as [`Places::admit`] does. The caller closes what gives way: the
+    /// end of a holder takes its locks, which the caller may hold.
+    pub fn choose(
+        self: &Arc<Self>,
+        owner: AddressOwner,
+        limit: usize,
+    ) -> Option<(Place, Option<Leaving>)> {
         let mut table = self.table.lock();
         table.shares.set_limit(limit);
-        let victim = match table.shares.is_full() {
+        let leaving = match table.shares.is_full() {
             true => Some(table.choose(owner)?),
             false => None,
         };
         let id = table.shares.insert(owner);
         drop(table);
-        if let Some(victim) = victim {
-            victim.close();
-        }
-        Some(Place { places: Arc::clone(self), id })
+        Some((Place { places: Arc::clone(self), id }, leaving))
     }
 
     /// Gives `owner` a place that another limit has allowed.
@@ -150,7 +161,8 @@ impl PlaceTable {
 
 /// A connection that gives way. It is closed without the lock of the table, which a holder
 /// takes when it is dropped.
-struct Leaving {
+#[must_use = "what gives way has to be closed"]
+pub struct Leaving {
     /// `None` if it is about to end by itself.
     holder: Option<Arc<dyn Holder>>,
     was_idle: bool,
@@ -158,7 +170,8 @@ struct Leaving {
 }
 
 impl Leaving {
-    fn close(self) {
+    /// Ends the connection. Takes the locks of its holder.
+    pub fn close(self) {
         if let Some(holder) = self.holder {
             holder.give_way(self.was_idle);
         }
@@ -260,6 +273,17 @@ mod tests {
         drop(held);
         assert_eq!(places.count(), 1);
         assert!(newcomer.place.set_busy());
+    }
+
+    #[test]
+    fn the_caller_closes_what_it_has_chosen() {
+        let places = Arc::new(Places::new());
+        let held: Vec<_> = [5, 3, 7, 9].map(|s| connect(&places, 1, s).unwrap()).into();
+        let (_place, leaving) = places.choose(AddressOwner::V4(2), LIMIT).unwrap();
+        let aborted = || held.iter().filter(|c| c.is_aborted.load(Ordering::Relaxed)).count();
+        assert_eq!((aborted(), held[1].place.set_busy()), (0, false));
+        leaving.unwrap().close();
+        assert_eq!((aborted(), held[1].is_aborted.load(Ordering::Relaxed)), (1, true));
     }
 
     #[test]

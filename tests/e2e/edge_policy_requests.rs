@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::support::agent::{self, Agent};
 use crate::support::edge::Edge;
 use crate::support::peer::{AUTH, BIND, DATA, FIN, Frame, HEARTBEAT, RST, SYN, Session};
+use crate::support::process::plant_secret;
 use crate::support::serve::Serve;
 use crate::support::upstream::Upstream;
 use crate::support::visitor::Visitor;
@@ -417,6 +418,48 @@ fn rules_of_a_head_in_two_pieces_delay_no_other_visitor() {
     let response = first.wire.read_response("GET").unwrap();
     assert_eq!((result(&response), response.text()), ("200 slow", "body".into()));
     assert_eq!(first.get("/fast").text(), "y");
+}
+
+/// All threads serve visitors of one proxy. The thread for the rules of a response takes the place
+/// of the visitor that waits for this response.
+#[test]
+fn a_visitor_that_gives_way_to_its_own_rules_stops_no_other_one() {
+    const TOKEN: &str = "requests_token";
+    plant_secret(TOKEN);
+    let edge = Serve::start(&format!(
+        "credentials: [{{id: a, authtoken: {TOKEN}}}]\ntrusted_proxies: [127.0.0.1/32]\n\
+         limits: {{threads: 2}}\n"
+    ));
+    let (open, arrived) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (gate, waiting) = (Arc::clone(&open), Arc::clone(&arrived));
+    let app = Upstream::http(move |_, wire| {
+        let number = waiting.fetch_add(1, Ordering::Relaxed);
+        wait_for("the gate", || gate.load(Ordering::Relaxed) > number);
+        wire.respond("200 OK", "", b"y")
+    });
+    let policy = requests("on_http_response", "url: 'http://slow.internal/', timeout: 30s")
+        .replace("  - actions:", "  - expressions: [\"req.url.path == '/slow'\"]\n    actions:");
+    let dir = TempDir::new();
+    let file = dir.write("policy.yml", policy).display().to_string();
+    let address = app.addr.to_string();
+    let config = edge.config("agent.yml", TOKEN);
+    let args = ["http", &address, "--url=http://p.tunnels.test", "--traffic-policy-file", &file];
+    let _agent = agent::agent(&config, args).start();
+    let send = |target: &str| {
+        let mut visitor = Wire::connect(edge.address("http_addr")).unwrap();
+        let fields = "Host: p.tunnels.test\r\nX-Forwarded-For: 192.0.2.1\r\n";
+        visitor.write(format!("GET {target} HTTP/1.1\r\n{fields}\r\n")).unwrap();
+        visitor
+    };
+    let mut first = send("/slow");
+    wait_for("the first visitor", || arrived.load(Ordering::Relaxed) == 1);
+    let mut second = send("/fast");
+    wait_for("the second visitor", || arrived.load(Ordering::Relaxed) == 2);
+    open.store(1, Ordering::Relaxed);
+    let response = first.read_response("GET");
+    assert!(response.is_err(), "the stalest visitor has to give way: {response:?}");
+    open.store(2, Ordering::Relaxed);
+    assert_eq!(second.read_response("GET").unwrap().text(), "y");
 }
 
 /// End of a stream that a scripted agent sends while the rules of its response still run.
