@@ -282,8 +282,8 @@ fn a_request_has_its_time_and_its_length() {
     ] {
         let config = format!("url: 'http://{url}', timeout: 2s");
         // A long body is read once in an expression.
-        let shown = "has(actions.ngrok.http_request.error) ? \
-                     actions.ngrok.http_request.error.message : \"complete\"";
+        let shown = "has(actions.ngrok.http_request.res) ? \"complete\" : \
+                     actions.ngrok.http_request.error.message";
         let policy = requests("on_http_response", &config).replace(SHOWN, shown);
         let agent = start(&edge, &public, &[], &policy);
         assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{url}");
@@ -329,6 +329,43 @@ fn the_requests_of_one_account_have_a_share_of_the_threads() {
     let text = "the credential has too many requests of policies under way";
     assert_eq!(result(&response), text);
     assert_eq!(silent.open(), 4);
+}
+
+#[test]
+fn the_text_of_a_response_has_room_or_is_an_error() {
+    let (edge, public) = (Edge::start(), Upstream::hello());
+    let binary = Upstream::http(|_, wire| wire.respond("200 OK", "", &[0xff; 100_000]));
+    let _binary = start(&edge, &binary, &["--url=http://binary.internal"], "{}");
+    let request = "      - {type: http-request, config: {url: 'http://binary.internal/'}}\n";
+    let policy = |requests: &str, on_error: &str| {
+        format!(
+            "on_http_response:\n  - actions:\n{requests}      - type: add-headers\n        \
+             config: {{headers: {{x-result: '${{has(actions.ngrok.http_request.res) ? \
+             \"complete\" : actions.ngrok.http_request.error.message}}', x-error: \
+             '<${{actions.ngrok.http_request.error.message}}>'}}}}\n"
+        )
+        .replace("internal/'", &format!("internal/', on_error: {on_error}"))
+    };
+    // Three bytes for each byte that is not UTF-8, at most 48 KiB.
+    let one = start(&edge, &public, &[], &policy(request, "continue"));
+    let response = one.visit(&edge).get("/");
+    assert_eq!((response.status(), result(&response)), (200, "complete"));
+    assert_eq!(response.field("x-error"), Some("<>"));
+    let two = start(&edge, &public, &[], &policy(&request.repeat(2), "continue"));
+    let response = two.visit(&edge).get("/");
+    let error = "the response is too large for the variables of the policy";
+    assert_eq!((response.status(), result(&response)), (200, error));
+    let halts = start(&edge, &public, &[], &policy(&request.repeat(2), "halt"));
+    assert_eq!(halts.visit(&edge).get("/").status(), 502);
+}
+
+#[test]
+fn parameters_are_before_the_fragment() {
+    let (edge, public, inner) = (Edge::start(), Upstream::hello(), Upstream::hello());
+    let _inner = start(&edge, &inner, &["--url=http://svc.internal"], "{}");
+    let config = "url: 'http://svc.internal/a#b?c', query_params: [{key: d, value: e}]";
+    let agent = start(&edge, &public, &[], &requests("on_http_response", config));
+    assert_eq!(result(&agent.visit(&edge).get("/")), "200 GET /a?d=e");
 }
 
 #[test]

@@ -15,8 +15,9 @@ const MAX_BYTES: usize = 64 * 1024;
 const VALUE_BYTES: usize = 32;
 
 /// Actions whose result has the members of `error` also after a success: policies log them.
-const WITH_ERROR: [&str; 9] = [
+const WITH_ERROR: [&str; 10] = [
     "forward_internal",
+    "http_request",
     "jwt_validation",
     "oauth",
     "oidc",
@@ -79,19 +80,28 @@ impl PolicyVars {
 
     /// Does the same with a result that is made only if an expression reads results.
     pub fn set_result_with(&mut self, action: &'static str, make: impl FnOnce() -> Json) {
-        if !self.keeps_results {
-            return;
+        if self.keeps_results && self.try_set_result(action, make()).is_err() {
+            self.is_incomplete = true;
         }
-        let mut value = make();
+    }
+
+    /// Sets the result of an action that can do with less if there is no room for it.
+    pub fn try_set_result(
+        &mut self,
+        action: &'static str,
+        mut value: Json,
+    ) -> Result<(), VarsFull> {
+        if !self.keeps_results {
+            return Ok(());
+        }
         if WITH_ERROR.contains(&action)
             && let Some(fields) = value.as_object_mut()
         {
             fields.entry("error").or_insert_with(|| json!({ "code": "", "message": "" }));
         }
-        match self.charge(action.len() + size(&value)) {
-            Ok(()) => _ = self.results.insert(action, value),
-            Err(VarsFull) => self.is_incomplete = true,
-        }
+        self.charge(action.len() + size(&value))?;
+        self.results.insert(action, value);
+        Ok(())
     }
 
     /// Returns whether a result was left out. Rules that read it would not match, also those

@@ -369,11 +369,11 @@ impl ResponseCollector<'_> {
         Ok(())
     }
 
-    fn finish(self) -> Result<FetchResponse, FetchError> {
+    fn finish(mut self) -> Result<FetchResponse, FetchError> {
         let invalid = || self.visit.failed("the response is not valid");
         let end = head::end(&self.bytes, 0).ok_or_else(invalid)?;
-        let (head, body) = self.bytes.split_at(end);
         let mut ranges = HeadRanges::default();
+        let head = &self.bytes[..end];
         let response = ranges.response(head, Strictness::Lenient).map_err(|_| invalid())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let fields = response.fields.iter();
@@ -381,9 +381,11 @@ impl ResponseCollector<'_> {
         let fields = fields.filter(|(name, _)| !name.eq_ignore_ascii_case(b"connection"));
         let headers = fields.map(|(name, value)| (text(name).to_ascii_lowercase(), text(value)));
         let (status, headers) = (response.line.status, headers.collect());
-        if body.len() > self.visit.request.request.limit {
+        if self.bytes.len() - end > self.visit.request.request.limit {
             return Err(self.too_large());
         }
-        Ok(FetchResponse { status, headers, body: body.to_vec(), address: None })
+        // In place: a copy would not be counted.
+        self.bytes.drain(..end);
+        Ok(FetchResponse { status, headers, body: self.bytes, address: None })
     }
 }

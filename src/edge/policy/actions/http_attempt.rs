@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::edge::fetch::{FetchError, FetchResponse};
+use crate::http1::text::char_boundary;
 
 /// Most bytes of a body in the variables.
 const MAX_SHOWN_BYTES: usize = 48 * 1024;
@@ -49,6 +50,13 @@ impl RenderedRequest {
 }
 
 impl Attempt {
+    /// Gives the body's memory back. Only the last attempt has a body in the variables.
+    pub fn release_body(&mut self) {
+        if let Ok(response) = &mut self.result {
+            response.body = Vec::new();
+        }
+    }
+
     fn milliseconds(&self) -> String {
         self.time.as_millis().to_string()
     }
@@ -68,22 +76,22 @@ impl Attempt {
 
     fn response(&self, response: &FetchResponse) -> Value {
         let (shown, _) = response.body.split_at(response.body.len().min(MAX_SHOWN_BYTES));
+        // A byte that is not UTF-8 becomes three.
+        let shown = String::from_utf8_lossy(shown);
+        let shown = &shown[..char_boundary(&shown, MAX_SHOWN_BYTES)];
         json!({
             "resolved_ip": address(response),
             "header": header(&response.headers, usize::MAX),
             "status_code": response.status,
             "time_ms": self.milliseconds(),
-            "body": String::from_utf8_lossy(shown),
+            "body": shown,
         })
     }
 }
 
 /// Returns `actions.ngrok.http_request` after these attempts.
 pub fn variables(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
-    let mut variables = json!({
-        "req": request.variables(),
-        "attempts": attempts.iter().map(Attempt::variables).collect::<Vec<_>>(),
-    });
+    let mut variables = request_and_attempts(request, attempts);
     match attempts.last().map(|last| (last, &last.result)) {
         Some((last, Ok(response))) => variables["res"] = last.response(response),
         Some((_, Err(error))) => {
@@ -96,6 +104,21 @@ pub fn variables(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
         None => {}
     }
     variables
+}
+
+/// Returns the variables if the response has no room in them.
+pub fn without_response(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
+    let mut variables = request_and_attempts(request, attempts);
+    let message = "the response is too large for the variables of the policy";
+    variables["error"] = json!({ "code": "", "message": message });
+    variables
+}
+
+fn request_and_attempts(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
+    json!({
+        "req": request.variables(),
+        "attempts": attempts.iter().map(Attempt::variables).collect::<Vec<_>>(),
+    })
 }
 
 /// Returns `last_attempt` of `retry_condition`. The status has the name of the variables and the
@@ -131,4 +154,35 @@ fn header(lines: &Lines, most: usize) -> Value {
         }
     }
     Value::Object(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(body: Vec<u8>) -> Attempt {
+        let response = FetchResponse { status: 200, headers: Vec::new(), body, address: None };
+        Attempt { result: Ok(response), time: Duration::ZERO }
+    }
+
+    #[test]
+    fn earlier_attempts_are_the_same_without_their_bodies() {
+        let request =
+            RenderedRequest { method: "GET", url: String::new(), headers: Vec::new(), body: None };
+        let mut attempts = [attempt(b"one".to_vec()), attempt(b"two".to_vec())];
+        let before = variables(&request, &attempts);
+        attempts[0].release_body();
+        assert_eq!(variables(&request, &attempts), before);
+        assert!(attempts[0].result.as_ref().is_ok_and(|response| response.body.capacity() == 0));
+        assert_eq!(before["res"]["body"], "two");
+    }
+
+    #[test]
+    fn a_body_that_is_not_utf_8_is_as_long_as_a_text() {
+        let request =
+            RenderedRequest { method: "GET", url: String::new(), headers: Vec::new(), body: None };
+        let attempts = [attempt(vec![0xff; MAX_SHOWN_BYTES])];
+        let shown = &variables(&request, &attempts)["res"]["body"];
+        assert_eq!(shown.as_str().map(str::len), Some(MAX_SHOWN_BYTES));
+    }
 }

@@ -48,6 +48,9 @@ const SET_BY_EDGE: [&str; 7] = [
 /// Attempts after the first one.
 const MAX_RETRIES: usize = 3;
 
+/// Name of the result in the variables.
+const RESULT: &str = "http_request";
+
 /// Variables of `retry_condition`.
 const RETRY_VARIABLES: &[&str] = &["attempts", "last_attempt"];
 
@@ -158,9 +161,13 @@ fn is_internal_url(url: &Url) -> bool {
 impl PolicyAction for OutboundRequest {
     fn any(&self, phase: &mut dyn PhaseState) -> Result<PolicyFlow, ActionError> {
         let (request, attempts) = self.run(&phase.scope())?;
-        let has_failed = attempts.last().is_none_or(|attempt| attempt.result.is_err());
+        let mut has_failed = attempts.last().is_none_or(|attempt| attempt.result.is_err());
         let result = http_attempt::variables(&request, &attempts);
-        phase.vars_mut().set_result("http_request", result);
+        let vars = phase.vars_mut();
+        if vars.try_set_result(RESULT, result).is_err() {
+            has_failed = true;
+            vars.set_result(RESULT, http_attempt::without_response(&request, &attempts));
+        }
         if self.halts && has_failed {
             let text = "A request that the traffic policy of this endpoint needs has failed.";
             return Ok(PolicyFlow::Respond(Reply::new(502, 0, text)));
@@ -199,7 +206,7 @@ impl OutboundRequest {
             let result = Err(FetchError::new(FetchErrorKind::Busy, text));
             return Ok((request, vec![Attempt { result, time: Duration::ZERO }]));
         }
-        let mut attempts = Vec::new();
+        let mut attempts: Vec<Attempt> = Vec::new();
         loop {
             let start = sys::clock();
             let result = self.send(&request, scope, hops, end.since(start));
@@ -210,6 +217,7 @@ impl OutboundRequest {
             {
                 return Ok((request, attempts));
             }
+            attempts.iter_mut().for_each(Attempt::release_body);
         }
     }
 
@@ -226,6 +234,7 @@ impl OutboundRequest {
 
     fn render(&self, scope: &Scope<'_>, hops: PolicyHops) -> Result<RenderedRequest, ActionError> {
         let mut url = self.url.render(scope)?.into_owned();
+        let fragment = url.find('#').map(|at| url.split_off(at)).unwrap_or_default();
         for (name, value) in &self.parameters {
             let (name, value) = (name.render(scope)?, value.render(scope)?);
             url.push(if url.contains('?') { '&' } else { '?' });
@@ -233,6 +242,7 @@ impl OutboundRequest {
             url.push('=');
             url.push_str(&percent_encoded(value.as_bytes()));
         }
+        url.push_str(&fragment);
         let mut headers = Vec::with_capacity(self.headers.len() + 3);
         for (name, value) in &self.headers {
             headers.push((name.to_string(), value.render(scope)?.into_owned()));
