@@ -24,7 +24,16 @@ impl Cidr {
             Some(b) if b.len() <= 3 && b.bytes().all(|c| c.is_ascii_digit()) => b.parse().ok()?,
             Some(_) => return None,
         };
-        (bits <= most).then_some(Cidr { network, bits })
+        if bits > most {
+            return None;
+        }
+        // Addresses of peers are compared in this form too.
+        match (network, network.to_canonical()) {
+            (IpAddr::V6(_), mapped @ IpAddr::V4(_)) if bits >= 96 => {
+                Some(Cidr { network: mapped, bits: bits - 96 })
+            }
+            _ => Some(Cidr { network, bits }),
+        }
     }
 
     /// Returns whether `ip` is inside. IPv4 addresses on IPv6 sockets count as IPv4.
@@ -66,6 +75,8 @@ mod tests {
             ("2001:db8::/32", "2001:db8:ffff::1", "2001:db9::1"),
             ("::/0", "::1", "127.0.0.1"),
             ("127.0.0.0/8", "::ffff:127.0.0.1", "::1"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1", "10.0.0.2"),
         ] {
             let net = Cidr::parse(net).unwrap();
             assert!(net.contains(ip(inside)), "{inside}");

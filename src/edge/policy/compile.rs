@@ -53,6 +53,12 @@ impl PolicyCompiler<'_> {
             }
             match Expression::compile(value, phase) {
                 Ok(expression) => {
+                    // Such a condition would never match.
+                    if let Some(value) = expression.constant().filter(|v| v.as_bool().is_none()) {
+                        let reason =
+                            format!("the condition is a {}, not a bool.", value.type_name());
+                        self.record.faults.add(2200, path, EntryPart::Value, reason);
+                    }
                     self.record.add_expression(&expression, path);
                     conditions.push(expression);
                 }

@@ -380,6 +380,24 @@ fn expressions_and_regular_expressions_of_a_policy_are_bounded_together() {
 }
 
 #[test]
+fn a_condition_that_is_a_constant_is_a_bool() {
+    let bind = |condition: &str| {
+        let rule =
+            format!("{{expressions: [\"{condition}\"], actions: [{{type: deny, config: {{}}}}]}}");
+        try_policy(Protocol::Http, &format!("on_http_request: [{rule}]"))
+    };
+    for (condition, kind) in [("'text'", "string"), ("1", "int"), ("null", "null")] {
+        let faults = bind(condition).unwrap_err();
+        assert_eq!((faults.len(), faults[0].code), (1, 2200), "{condition}");
+        let text = faults[0].to_string();
+        assert!(text.contains(&format!("is a {kind}, not a bool")), "{text}");
+    }
+    for condition in ["true", "false", "req.url.path"] {
+        assert!(bind(condition).is_ok(), "{condition}");
+    }
+}
+
+#[test]
 fn tls_is_not_decided_by_expressions_and_not_for_tcp() {
     let text = "on_tcp_connect: [{expressions: ['true'], actions: [{type: terminate-tls}]}]";
     let faults = try_policy(Protocol::Http, text).map(drop).unwrap_err();

@@ -4,6 +4,7 @@ use super::budget::EvalBudget;
 use super::error::EvalError;
 use super::value::Value;
 use super::variables::{PhaseSet, Variables};
+use super::zone::Zone;
 
 /// Most arguments of a function, its receiver included.
 pub(super) const MAX_ARGUMENTS: usize = 4;
@@ -36,6 +37,8 @@ pub(super) struct Call<'a> {
     pub(super) arguments: &'a [Value],
     pub(super) variables: &'a dyn Variables,
     pub(super) budget: &'a mut EvalBudget,
+    /// Time zone that the policy names in the second argument.
+    pub(super) zone: Option<&'a Zone>,
 }
 
 impl<'a> Call<'a> {

@@ -18,6 +18,7 @@ use super::time;
 use super::tree::{BinaryOperator, Comprehension, Node};
 use super::value::{Value, ValueMap};
 use super::variables;
+use super::zone::Zone;
 use super::zone_files;
 use crate::cidr::Cidr;
 use crate::edge::policy::catalog::PolicyPhase;
@@ -386,23 +387,12 @@ impl ExpressionCompiler<'_> {
         for argument in arguments {
             nodes.push(self.operand(argument, depth)?);
         }
-        self.check_constants(spec, &nodes)
-            .and_then(|()| functions::fold(spec, &nodes))
-            .map(|folded| folded.map_or_else(|| Node::Call(spec, nodes.into()), Node::Constant))
-            .map_err(|reason| self.fault(short, format!("{name}: {reason}.")))
-    }
-
-    /// Checks arguments that are known and that a function refuses later.
-    fn check_constants(&self, spec: &FunctionSpec, nodes: &[Node]) -> Result<(), String> {
-        match nodes {
-            [_, Node::Constant(Value::Text(zone))] if functions::takes_zone(spec) => {
-                match time::fixed_offset(zone) {
-                    Some(_) => Ok(()),
-                    None => zone_files::load(zone),
-                }
-            }
-            _ => Ok(()),
+        let refused = |reason| self.fault(short, format!("{name}: {reason}."));
+        if let Some(zone) = named_zone(spec, &nodes).map_err(refused)? {
+            return Ok(Node::InZone(spec, nodes.into(), zone));
         }
+        let folded = functions::fold(spec, &nodes).map_err(refused)?;
+        Ok(folded.map_or_else(|| Node::Call(spec, nodes.into()), Node::Constant))
     }
 
     fn expanded_macro(&mut self, expanded: &ComprehensionExpr, depth: usize) -> Compiled {
@@ -466,4 +456,16 @@ fn binary(name: &str) -> Option<BinaryOperator> {
         operators::IN => BinaryOperator::In,
         _ => return None,
     })
+}
+
+/// Returns the time zone that the second argument of a call names. The error is the reason.
+fn named_zone(spec: &FunctionSpec, nodes: &[Node]) -> Result<Option<Arc<Zone>>, String> {
+    match nodes {
+        [_, Node::Constant(Value::Text(zone))]
+            if functions::takes_zone(spec) && time::fixed_offset(zone).is_none() =>
+        {
+            zone_files::load(zone).map(Some)
+        }
+        _ => Ok(None),
+    }
 }

@@ -12,6 +12,7 @@ use super::read;
 use super::tree::{Comprehension, ComprehensionKind, Node};
 use super::value::{TextObject, Value, ValueMap};
 use super::variables::{Variable, VariableSpec, Variables};
+use super::zone::Zone;
 use crate::cidr::Cidr;
 
 type Evaluated = Result<Value, EvalError>;
@@ -68,7 +69,8 @@ impl Evaluation<'_> {
             }
             Node::List(elements) => self.list(elements),
             Node::Map(entries) => self.map(entries),
-            Node::Call(spec, arguments) => self.call(spec, arguments),
+            Node::Call(spec, arguments) => self.call(spec, arguments, None),
+            Node::InZone(spec, arguments, zone) => self.call(spec, arguments, Some(zone)),
             Node::Matches(text, pattern) => self.matches(text, pattern),
             Node::InNetworks(address, networks) => self.in_networks(address, networks),
             Node::Comprehension(comprehension) => self.comprehension(comprehension),
@@ -190,7 +192,7 @@ impl Evaluation<'_> {
         }
     }
 
-    fn call(&mut self, spec: &FunctionSpec, arguments: &[Node]) -> Evaluated {
+    fn call(&mut self, spec: &FunctionSpec, arguments: &[Node], zone: Option<&Zone>) -> Evaluated {
         const NULL: Value = Value::Null;
         let mut values = [NULL; MAX_ARGUMENTS];
         for (value, node) in values.iter_mut().zip(arguments) {
@@ -198,7 +200,8 @@ impl Evaluation<'_> {
         }
         self.budget.steps(spec.steps)?;
         let arguments = &values[..arguments.len().min(MAX_ARGUMENTS)];
-        (spec.run)(&mut Call { arguments, variables: self.variables, budget: self.budget })
+        let (variables, budget) = (self.variables, &mut *self.budget);
+        (spec.run)(&mut Call { arguments, variables, budget, zone })
     }
 
     fn matches(&mut self, text: &Node, pattern: &Pattern) -> Evaluated {

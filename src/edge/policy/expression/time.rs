@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::EvalError;
-use super::zone_files;
+use super::zone::Zone;
 use crate::config::duration;
 
 const NANOS: i64 = 1_000_000_000;
@@ -142,11 +142,15 @@ pub(super) struct DateParts {
     pub(super) second: i64,
 }
 
-/// Returns the seconds east of UTC of a place at a time: `UTC`, a difference as `+02:00`, or a
-/// zone that the policy names.
-pub(super) fn zone_offset(zone: &str, at: Timestamp) -> Result<i64, EvalError> {
-    if let Some(zone) = zone_files::find(zone) {
-        return Ok(zone.offset(at.seconds));
+/// Returns the seconds east of UTC of a zone at a time. `written` is the zone that the policy
+/// names; without it `zone` is `UTC` or a difference as `+02:00`.
+pub(super) fn zone_offset(
+    zone: &str,
+    written: Option<&Zone>,
+    at: Timestamp,
+) -> Result<i64, EvalError> {
+    if let Some(written) = written {
+        return Ok(written.offset(at.seconds));
     }
     fixed_offset(zone).ok_or_else(|| {
         EvalError::argument("the time zone is not UTC, a difference as +02:00, or a written name")

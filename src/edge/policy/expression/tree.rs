@@ -6,6 +6,7 @@ use super::call::FunctionSpec;
 use super::pattern::Pattern;
 use super::value::Value;
 use super::variables::{Variable, VariableSpec};
+use super::zone::Zone;
 use crate::cidr::Cidr;
 
 /// A node.
@@ -35,6 +36,8 @@ pub(super) enum Node {
     List(Box<[Node]>),
     Map(Box<[(Node, Node)]>),
     Call(&'static FunctionSpec, Box<[Node]>),
+    /// A call for a time in the time zone that its second argument names.
+    InZone(&'static FunctionSpec, Box<[Node]>, Arc<Zone>),
     Matches(Box<Node>, Box<Pattern>),
     InNetworks(Box<Node>, Box<[Cidr]>),
     Comprehension(Box<Comprehension>),

@@ -1,5 +1,5 @@
-//! Time zones of this machine by name. A zone is read when a policy that names it binds, and kept:
-//! an evaluation reads no file.
+//! Time zones of this machine by name. A zone is read when the first policy that names it binds,
+//! and kept: an evaluation reads no file and finds no name.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,15 +20,10 @@ const MAX_NAME_BYTES: usize = 64;
 /// Zones that were read. Their number is that of the names in the database.
 static ZONES: LazyLock<RwLock<HashMap<String, Arc<Zone>>>> = LazyLock::new(RwLock::default);
 
-/// Returns a zone that was read.
-pub(super) fn find(name: &str) -> Option<Arc<Zone>> {
-    ZONES.read().get(name).cloned()
-}
-
-/// Reads a zone, unless it was read before. The error is the reason.
-pub(super) fn load(name: &str) -> Result<(), String> {
-    if find(name).is_some() {
-        return Ok(());
+/// Returns a zone. It is read unless it was read before. The error is the reason.
+pub(super) fn load(name: &str) -> Result<Arc<Zone>, String> {
+    if let Some(zone) = ZONES.read().get(name) {
+        return Ok(Arc::clone(zone));
     }
     let zone = is_name(name).then(|| read(&Path::new(DIRECTORY).join(name))).flatten();
     let zone = zone.ok_or_else(|| {
@@ -38,8 +33,9 @@ pub(super) fn load(name: &str) -> Result<(), String> {
              UTC or a difference as +02:00"
         )
     })?;
-    ZONES.write().insert(name.to_owned(), Arc::new(zone));
-    Ok(())
+    let zone = Arc::new(zone);
+    ZONES.write().insert(name.to_owned(), Arc::clone(&zone));
+    Ok(zone)
 }
 
 /// Returns whether a name is that of a place, as `Europe/Paris`, and leads to no other directory.
@@ -78,6 +74,17 @@ mod tests {
                 "{time}"
             );
         }
+    }
+
+    /// Other policies would decide whether it is found.
+    #[test]
+    fn a_computed_name_is_not_found() {
+        let zone = Zone::of_rule("A0B,59/0,300");
+        ZONES.write().insert("Test/Computed".to_owned(), Arc::new(zone));
+        let source = "timestamp('2026-01-01T12:00:00Z').getHours('Test/' + 'Computed') == 12";
+        let expression = Expression::compile(source, PolicyPhase::HttpRequest).unwrap();
+        let error = expression.is_true(&TestRequest, &mut EvalBudget::new()).unwrap_err();
+        assert!(error.to_string().contains("a written name"), "{error}");
     }
 
     #[test]

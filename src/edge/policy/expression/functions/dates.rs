@@ -33,7 +33,7 @@ pub(super) static FUNCTIONS: &[FunctionSpec] = &[
 /// Returns a part of a time.
 fn part(call: &mut Call<'_>, part: fn(&DateParts) -> i64) -> Evaluated {
     let Value::Timestamp(at) = call.value(0) else { return Err(call.wrong(0, "timestamp")) };
-    let offset = if call.has(1) { zone_offset(call.text(1)?, *at)? } else { 0 };
+    let offset = if call.has(1) { zone_offset(call.text(1)?, call.zone, *at)? } else { 0 };
     Ok(Value::Int(part(&at.parts(offset))))
 }
 
@@ -51,7 +51,7 @@ fn milliseconds(call: &mut Call<'_>) -> Evaluated {
         Value::Duration(nanos) => Ok(Value::Int(nanos / 1_000_000 % 1_000)),
         Value::Timestamp(at) => {
             if call.has(1) {
-                zone_offset(call.text(1)?, *at)?;
+                zone_offset(call.text(1)?, call.zone, *at)?;
             }
             Ok(Value::Int(i64::from(at.nanos() / 1_000_000)))
         }

@@ -73,7 +73,7 @@ pub(super) fn fold(spec: &FunctionSpec, arguments: &[Node]) -> Result<Option<Val
     }
     let mut budget = EvalBudget::new();
     let arguments = std::slice::from_ref(value);
-    let mut call = Call { arguments, variables: &NoRequest, budget: &mut budget };
+    let mut call = Call { arguments, variables: &NoRequest, budget: &mut budget, zone: None };
     (spec.run)(&mut call).map(Some).map_err(|error| error.to_string())
 }
 
