@@ -127,7 +127,7 @@ fn get(address: SocketAddr, path: &str) -> Result<Value, String> {
 }
 
 impl RunningAgent {
-    fn is_online(&self) -> bool {
+    pub fn is_online(&self) -> bool {
         self.status["status"] == "online"
     }
 

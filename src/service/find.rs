@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::InitSystem;
-use super::machine::PACKAGE_UNITS;
+use super::machine::{PACKAGE_UNITS, PROGRAM_DIRECTORIES};
 
 /// Directory with the units of an administrator and of this command.
 const OWN_UNITS: &str = "etc/systemd/system";
@@ -20,15 +20,20 @@ pub fn services(root: &Path, init: InitSystem, program: &Path) -> Vec<String> {
         for entry in fs::read_dir(root.join(directory)).into_iter().flatten().flatten() {
             let (name, mut file) = (entry.file_name(), entry.path());
             let name = name.to_str().and_then(|name| name.strip_suffix(end)).unwrap_or_default();
-            // A link is another name of a service, such as `S90culvert`.
-            if name.is_empty() || file.is_symlink() || names.iter().any(|known| known == name) {
+            // A link with another name, such as `S90culvert`, is the same service. OpenRC's are
+            // instances, and runit's are directories elsewhere.
+            let is_same = file.is_symlink()
+                && !matches!(init, InitSystem::OpenRc | InitSystem::Runit)
+                && !fs::canonicalize(&file)
+                    .is_ok_and(|target| target.file_name() == file.file_name());
+            if name.is_empty() || is_same || names.iter().any(|known| known == name) {
                 continue;
             }
             if init == InitSystem::Runit {
                 file.push("run");
             }
             let settings = root.join("etc/default").join(name);
-            if [file, settings].iter().any(|file| runs(root, file, program)) {
+            if [file, settings].iter().any(|file| runs(root, init, file, program)) {
                 names.push(name.to_owned());
             }
         }
@@ -45,10 +50,14 @@ pub fn services(root: &Path, init: InitSystem, program: &Path) -> Vec<String> {
 }
 
 /// Returns whether a script, a unit or its settings run the program.
-fn runs(root: &Path, file: &Path, program: &Path) -> bool {
+fn runs(root: &Path, init: InitSystem, file: &Path, program: &Path) -> bool {
     let text = fs::read_to_string(file).unwrap_or_default();
-    // `PROGRAM=culvert` of the script for runit is found in PATH.
-    let by_name = program.file_name().map(|name| format!("PROGRAM={}", name.to_string_lossy()));
+    // `PROGRAM=culvert` of the script for runit is the first program of this name in PATH.
+    let by_name = program.file_name().and_then(|name| {
+        let directories = PROGRAM_DIRECTORIES.iter().map(|directory| root.join(directory));
+        let first = directories.filter_map(|dir| fs::canonicalize(dir.join(name)).ok()).next()?;
+        (first == program).then(|| format!("PROGRAM={}", name.to_string_lossy()))
+    });
     let is_program = |word: &str| {
         let path = match bare(word).split_once('=') {
             Some((key, value)) if !key.starts_with('/') => bare(value),
@@ -59,7 +68,11 @@ fn runs(root: &Path, file: &Path, program: &Path) -> bool {
             fs::canonicalize(root.join(path)).is_ok_and(|found| found == program)
         })
     };
-    text.lines().map(str::trim).filter(|line| !line.starts_with('#')).any(|line| {
+    let is_command = |line: &&str| match init {
+        InitSystem::Systemd => line.split('=').next().is_some_and(|key| key.trim() == "ExecStart"),
+        _ => !line.starts_with('#'),
+    };
+    text.lines().map(str::trim).filter(is_command).any(|line| {
         let mut words = line.split_ascii_whitespace();
         // A unit that updates the program is not its service.
         by_name.as_deref() == Some(line)
@@ -161,14 +174,45 @@ mod tests {
         unit("etc/systemd/system/timer.service", "ExecStart=/usr/bin/culvert update --yes");
         unit("etc/systemd/system/quoted.service", "ExecStart=\"/usr/bin/culvert\" \"update\"");
         unit("etc/systemd/system/none.service", "ExecStart=/usr/bin/culvert-edge serve");
+        unit("etc/systemd/system/space.service", "ExecStart = /usr/bin/culvert start");
+        for (name, line) in [
+            ("condition", "ConditionPathExists=/usr/bin/culvert"),
+            ("before", "ExecStartPre=/usr/bin/culvert version"),
+            ("comment", ";ExecStart=/usr/bin/culvert start"),
+        ] {
+            unit(&format!("etc/systemd/system/{name}.service"), line);
+        }
         unit("etc/systemd/system/culvert.timer", "ExecStart=/usr/bin/culvert start");
         let found = root.services(InitSystem::Systemd, "usr/bin/culvert");
-        assert_eq!(found, ["ngrok", "package", "prefix"]);
+        assert_eq!(found, ["ngrok", "package", "prefix", "space"]);
         root.write("etc/sv/tunnel/run", "#!/bin/sh\nPROGRAM=culvert\nexec \"$PROGRAM\" start\n");
         root.write("etc/sv/other/run", "#!/bin/sh\nexec sleep 1\n");
         assert_eq!(root.services(InitSystem::Runit, "usr/bin/culvert"), ["tunnel"]);
+        // Another program of this name comes first in PATH.
+        assert!(root.services(InitSystem::Runit, "opt/culvert").is_empty());
         root.write("etc/init.d/moved", "#!/bin/sh\n. /etc/default/moved\n");
         root.write("etc/default/moved", "PROGRAM=/opt/culvert\n");
         assert_eq!(root.services(InitSystem::SysV, "opt/culvert"), ["moved"]);
+    }
+    #[test]
+    fn linked_services_are_found_and_other_names_are_not() {
+        let root = Root::new("links");
+        let link = |path: &str, target: &str| {
+            let path = root.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            symlink(root.0.join(target), path).unwrap();
+        };
+        root.write("etc/init.d/culvert", "PROGRAM=/usr/bin/culvert\n");
+        link("etc/init.d/culvert.home", "etc/init.d/culvert");
+        let found = |init| root.services(init, "usr/bin/culvert");
+        assert_eq!(found(InitSystem::OpenRc), ["culvert", "culvert.home"]);
+        assert_eq!(found(InitSystem::Busybox), ["culvert"]);
+        root.write("opt/culvert.service", "ExecStart=/usr/bin/culvert start\n");
+        link("etc/systemd/system/culvert.service", "opt/culvert.service");
+        link("etc/systemd/system/alias.service", "opt/culvert.service");
+        assert_eq!(found(InitSystem::Systemd), ["culvert"]);
+        root.write("srv/sv/run", "PROGRAM=culvert\n");
+        link("etc/sv/tunnel", "srv/sv");
+        assert_eq!(found(InitSystem::Runit), ["tunnel"]);
     }
 }

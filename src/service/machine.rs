@@ -17,8 +17,8 @@ pub const DEFAULT_USER: &str = "culvert";
 /// Directories that are empty after a restart of the machine.
 const TEMPORARY: [&str; 6] = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/var/run", "/var/volatile"];
 
-/// Directories of the program in an image.
-const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/bin", "usr/local/bin", "usr/sbin", "bin"];
+/// Directories of the program in an image, and of programs that a script names without a path.
+pub(super) const PROGRAM_DIRECTORIES: [&str; 4] = ["usr/bin", "usr/local/bin", "usr/sbin", "bin"];
 
 /// Directories with units of packages.
 pub(super) const PACKAGE_UNITS: [&str; 3] =

@@ -177,9 +177,14 @@ elif command -v signify-openbsd >/dev/null 2>&1; then
 	sed -i "$(add_feed)" "$root$config"
 	in_root 'httpd -p 127.0.0.1:8099 -h /srv/feed'
 	# Process 1 is this shell.
+	check "status with an unknown init system" code_is 4 service status
+	check "the cause is printed" printed "process 1 is sh"
 	echo init >/proc/1/comm
 	echo "culvert update --restart, with BusyBox:"
+	# Filled in later. A directory is read in the order of its entries, or in reverse.
+	: >"$root/etc/init.d/before"
 	check "install a service with another name" service "install --config $config --name home --user root --now"
+	: >"$root/etc/init.d/after"
 	# With a configuration of its own.
 	cp -p "$root$config" "$root/etc/culvert/other.yml"
 	check "and one that stays stopped" service "install --config /etc/culvert/other.yml --name other"
@@ -209,9 +214,51 @@ elif command -v signify-openbsd >/dev/null 2>&1; then
 	check "the service was not restarted" test "$(pid_of home)" = "$before"
 	check "it can be installed later" code_is 11 in_root 'culvert update --check'
 	service "uninstall --name other" >/dev/null
-	check "stop" service stop --name home
-	make_feed "$agent" "$root/srv/feed"
+	# Its interpreter is missing after the first run.
+	cp "$root/bin/busybox" "$root/tmp/sh"
+	printf '#!/tmp/sh\nrm /tmp/sh\necho culvert version %s\n' "$newer" >"$root/srv/feed/stable/new"
 	publish 3 "$newer"
+	check "a version that cannot be run" code_is 1 in_root 'culvert update --yes --restart'
+	check "the cause is printed" printed "cannot be run to check the configuration"
+	check "is replaced by the old one" printed "$older was restored"
+	check "the program is the old one" cmp "$root/usr/bin/culvert" "$work/culvert"
+	make_feed "$agent" "$root/srv/feed"
+	publish 4 "$newer"
+	# They are running services of the program and cannot be restarted.
+	for name in before after; do
+		# shellcheck disable=SC2016 # that shell's own
+		printf '#!/bin/sh\nPROGRAM=/usr/bin/culvert\n[ "$1" = status ]\n' >"$root/etc/init.d/$name"
+		chmod 755 "$root/etc/init.d/$name"
+	done
+	check "a restart that fails" code_is 1 in_root 'culvert update --yes --restart'
+	check "the old version is restored" printed "$older was restored"
+	check "the program is the old one" cmp "$root/usr/bin/culvert" "$work/culvert"
+	check "the endpoint answers" until_ok served
+	check "it is not installed again" code_is 0 in_root 'culvert update --check'
+	publish 5 "$newer"
+	check "update without a restart" updated --yes
+	before=$(pid_of home)
+	check "go back, with a restart that fails" code_is 1 in_root 'culvert update --rollback --restart'
+	check "it is reported" printed '"/etc/init.d/after restart" failed'
+	check "so is the other one" printed '"/etc/init.d/before restart" failed'
+	check "the third service is restarted" until_ok replaced "$before"
+	rm "$root/etc/init.d/before" "$root/etc/init.d/after"
+	check "stop" service stop --name home
+	chroot "$root" /usr/bin/culvert http file:///srv/www --url http://hand.localhost \
+		--config /etc/edge/agent.yml --log false >/dev/null 2>&1 &
+	other=$!
+	check "an agent of a user is online" until_ok in_root 'wget -q -O - http://127.0.0.1:4040/api/status | grep online'
+	check "start" service start --name home
+	check "the endpoint answers" until_ok served
+	publish 6 "$newer"
+	check "update beside the agent of a user" updated --yes --restart
+	check "the service is restarted" printed "Restarted service home"
+	check "with two agents its session is not known" sh -c "! grep -F 'is online' '$work/code'"
+	kill -TERM $other || true
+	wait $other || true
+	check "go back" updated --rollback
+	check "stop" service stop --name home
+	publish 7 "$newer"
 	check "update while no service runs" updated --yes --restart
 	check "nothing is started" test "$(agents)" = 0
 	check "that is printed" printed "No service of the program is running"
