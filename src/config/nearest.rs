@@ -14,13 +14,18 @@ fn nearest_of<'a>(word: &str, candidates: Vec<&'a str>) -> Option<&'a str> {
     let word: Vec<u8> = word.bytes().take(64).map(|b| b.to_ascii_lowercase()).collect();
     let near = 1 + word.len() / 4;
     let distances = candidates.iter().map(|c| (distance(&word, c.as_bytes()), *c));
-    let (slips, candidate) = distances.min_by_key(|(slips, _)| *slips)?;
-    if slips <= near && slips < word.len() {
+    let (errors, candidate) = distances.min_by_key(|(errors, _)| *errors)?;
+    if errors <= near && errors < word.len() {
         return Some(candidate);
     }
     let mut begun = candidates.into_iter().filter(|c| c.as_bytes().starts_with(&word));
     let only = begun.next().filter(|_| word.len() >= MIN_BEGINNING)?;
     begun.next().is_none().then_some(only)
+}
+
+/// Returns whether `word` is `candidate` with at most one error.
+pub(super) fn is_misspelled(word: &str, candidate: &str) -> bool {
+    word.len() <= candidate.len() + 1 && distance(word.as_bytes(), candidate.as_bytes()) <= 1
 }
 
 /// Returns the number of errors between two words: letters missing, added, wrong, or two
@@ -48,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_found_and_strangers_are_not() {
+    fn misspelled_words_are_found_and_others_are_not() {
         let words = ["log", "log_level", "log_format", "authtoken"];
         assert_eq!(nearest("log_levl", words), Some("log_level"));
         assert_eq!(nearest("lgo", words), Some("log"));
@@ -61,5 +66,7 @@ mod tests {
         assert_eq!(nearest("", words), None);
         assert_eq!(nearest("x", []), None);
         assert_eq!(distance(b"abcd", b"acbd"), 1);
+        assert!(is_misspelled("lgo", "log") && is_misspelled("logs", "log"));
+        assert!(!is_misspelled("set-headers", "add-headers") && !is_misspelled("logged", "log"));
     }
 }

@@ -1,12 +1,12 @@
 //! Structure of traffic policies: phases, rules, actions and their keys. The agent checks it,
-//! so that a slip of the pen is found without an edge. Expressions, configurations of actions,
+//! so that a typing error is found without an edge. Expressions, configurations of actions,
 //! limits and the order of rules are checked by the edge.
 
 use serde_yaml::{Mapping, Value};
 
 use super::document::{EntryPart, PathSegment, key_text};
 use super::fault::MAX_FAULTS;
-use super::nearest;
+use super::nearest::is_misspelled;
 use super::policy_catalog::policy_actions;
 use super::read::{has_word, unknown};
 
@@ -143,11 +143,12 @@ impl StructureReader {
         }
     }
 
-    /// Reports a misspelled action. One that resembles no known action may be newer than this
-    /// program: the edge decides.
+    /// Reports a name with one error. Another unknown action may be newer than this program: the
+    /// edge decides.
     fn action_type(&mut self, name: &str) {
         if !has_word(ACTIONS, name)
-            && let Some(other) = nearest(name, ACTIONS.split(' '))
+            && let Some(other) =
+                ACTIONS.split_ascii_whitespace().find(|known| is_misspelled(name, known))
         {
             let message = format!("is not a known action; did you mean {other}?");
             self.fault(EntryPart::Value, ACTION_TYPE, message);
@@ -268,8 +269,9 @@ mod tests {
             "inbound:\n- {name: 5, expressions: [true, a], actions: [{type: saml, config: }]}",
             "inbound:\n- {name: , expressions: , actions: [{type: custom-response, config: {}}]}",
             "Inbound: [{Name: a, Actions: [{Type: deny}]}]\nOutbound: []",
-            // A future action.
+            // Future actions. The second one resembles add-headers.
             "inbound:\n- actions: [{type: translate-poetry}]",
+            "inbound:\n- actions: [{type: set-headers}]",
         ] {
             assert!(faults_of(text).is_empty(), "{text}: {:?}", faults_of(text));
         }
