@@ -231,12 +231,14 @@ fn arguments_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn a_state_that_cannot_be_found_out_is_unknown() {
-    // In a container the init system cannot be detected. Elsewhere the service is not installed.
+fn the_state_of_a_missing_service_is_unknown() {
     let home = Home::new();
     let mut program = home.command(CULVERT);
-    let output = program.args(["service", "status", "--name", "absent"]).output().unwrap();
+    let output =
+        program.args(["service", "status", "--init", "sysv", "--name", "absent"]).output().unwrap();
     assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("absent (sysv) is not installed"), "{text}");
     let mut program = home.command(CULVERT);
     let output = program.args(["service", "status", "--name", "a/b"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
