@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::agent::{self, Agent};
 use crate::support::edge::Edge;
@@ -499,6 +499,55 @@ fn a_visitor_that_gives_way_to_its_own_rules_stops_no_other_one() {
     assert_eq!(second.read_response("GET").unwrap().text(), "y");
 }
 
+/// Connects a scripted agent with one endpoint. Returns the URL of the endpoint.
+fn scripted(edge: &Edge, opts: &Value) -> (Session, String) {
+    let mut agent = Session::connect(edge.agent, &edge.ca);
+    let auth = json!({"Version": ["3"], "ClientId": "", "Extra": {"Authtoken": edge.authtoken(),
+        "Cookie": "", "HeartbeatInterval": 10_000_000_000u64,
+        "HeartbeatTolerance": 15_000_000_000u64}});
+    agent.call(AUTH, &auth);
+    let bind = json!({"Id": "", "Proto": "http", "ForwardsTo": "x", "ForwardsProto": "",
+        "Opts": opts, "Extra": {"Token": "", "Metadata": "", "Bindings": []}});
+    let bound = agent.call(BIND, &bind);
+    let url = bound["URL"].as_str().unwrap_or_else(|| panic!("{bound}"));
+    (agent, url.to_owned())
+}
+
+/// Whether the frame opens a stream for a visitor.
+fn is_visit(frame: &Frame) -> bool {
+    frame.flags & SYN != 0 && frame.payload.get(..4) == Some(&[0, 0, 0, 3])
+}
+
+/// The agent of the internal endpoint never returns the window, and responds before the request
+/// was sent to its end.
+#[test]
+fn a_response_may_precede_the_end_of_the_request() {
+    let edge = Edge::start();
+    let app = shows_requests("public");
+    // The body becomes longer than the window of a stream.
+    let long = "y".repeat(40_000);
+    let policy = format!(
+        "on_http_request:\n  - actions:\n      - type: request-body-find-replace\n        config: \
+         {{replacements: [{{from: x, to: {long}}}]}}\n"
+    );
+    let opts = json!({"URL": "http://early.internal", "TrafficPolicy": policy});
+    let (mut internal, url) = scripted(&edge, &opts);
+    let config = format!("url: '{url}/', method: POST, timeout: 30s, body: xxxxxxxx");
+    let agent = start(&edge, &app, &[], &requests("on_http_request", &config));
+    let mut visitor = agent.visit(&edge);
+    visitor.send("GET", "/", "", b"").unwrap();
+    let stream = internal.wait("the request of the policy", is_visit).stream;
+    // The whole window, less the type of the stream.
+    while internal.received(stream).len() < 256 * 1024 - 4 {
+        internal.receive().unwrap();
+    }
+    let response = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\n\r\nbig";
+    internal.send(DATA, 0, stream, response).unwrap();
+    internal.wait("the end of the stream", |f| f.kind == RST && f.stream == stream);
+    let text = visitor.wire.read_response("GET").unwrap().text();
+    assert!(text.contains("x-result=413 big"), "{text}");
+}
+
 /// End of a stream that a scripted agent sends while the rules of its response still run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AgentEnd {
@@ -521,19 +570,10 @@ fn end_during_rules(response: &str, end: AgentEnd) -> std::io::Result<Vec<u8>> {
         wire.respond("200 OK", "", b"slow")
     });
     let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
-    let mut agent = Session::connect(edge.agent, &edge.ca);
-    let auth = json!({"Version": ["3"], "ClientId": "", "Extra": {"Authtoken": edge.authtoken(),
-        "Cookie": "", "HeartbeatInterval": 10_000_000_000u64,
-        "HeartbeatTolerance": 15_000_000_000u64}});
-    agent.call(AUTH, &auth);
     let policy = requests("on_http_response", "url: 'http://slow.internal/', timeout: 30s");
-    let bind = json!({"Id": "", "Proto": "http", "ForwardsTo": "x", "ForwardsProto": "",
-        "Opts": {"TrafficPolicy": policy}, "Extra": {"Token": "", "Metadata": "", "Bindings": []}});
-    let bound = agent.call(BIND, &bind);
-    let url = bound["URL"].as_str().unwrap_or_else(|| panic!("{bound}"));
-    let mut visitor = Visitor::connect(&edge, url);
+    let (mut agent, url) = scripted(&edge, &json!({"TrafficPolicy": policy}));
+    let mut visitor = Visitor::connect(&edge, &url);
     visitor.send("GET", "/", "", b"").unwrap();
-    let is_visit = |f: &Frame| f.flags & SYN != 0 && f.payload.get(..4) == Some(&[0, 0, 0, 3]);
     let stream = agent.wait("a visitor's stream", is_visit).stream;
     agent.send(DATA, 0, stream, response.as_bytes()).unwrap();
     wait_for("the request of the policy", || arrived.load(Ordering::Relaxed));

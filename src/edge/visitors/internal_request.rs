@@ -208,7 +208,7 @@ impl InternalVisit<'_> {
         let mut bytes = Vec::new();
         self.parsed.rewrite(&self.head, self.visitor, plan.edits(), &mut bytes);
         bytes.extend_from_slice(plan.edits().body().unwrap_or(&self.body));
-        let stream = self.open(endpoint, &bytes)?;
+        let mut stream = self.open(endpoint, &bytes)?;
         let mut filter = ResponseFilter::http_once();
         // A reader of HTTP/1.0 gets one head, and the body without chunks.
         filter.begin(RequestContext {
@@ -278,12 +278,11 @@ impl InternalVisit<'_> {
         request: &[u8],
     ) -> Result<InternalStream, FetchError> {
         let client = self.visitor.client;
-        let deadline = self.request.request.deadline;
         let open = |endpoint: &OnlineEndpoint| {
             let (local, tls) = (self.request.connection.server, self.visitor.tls);
             let mut bytes = endpoint.prefix(client, local, tls);
             bytes.extend_from_slice(request);
-            InternalStream::open(&endpoint.wait_for_target(), client.ip(), &bytes, deadline)
+            InternalStream::open(&endpoint.wait_for_target(), client.ip(), bytes)
         };
         let mut opened = open(endpoint);
         if let Err(SendError::Over | SendError::Refused(_)) = opened {

@@ -1,6 +1,6 @@
 //! A stream to an agent for a request that no visitor's connection carries. The session's
-//! reactor puts the response into a buffer, which the stream's window bounds. The thread that
-//! sends the request takes the bytes from there until its deadline. HTTP does not belong here.
+//! reactor puts the response into a buffer, which the stream's window bounds. One thread sends the
+//! request and takes the bytes from there until its deadline. HTTP does not belong here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,6 +33,9 @@ pub enum ReadEnd {
 /// A stream that carries one request. Dropping it cancels the stream, unless it was finished.
 pub struct InternalStream {
     inbox: Arc<Inbox>,
+    request: Vec<u8>,
+    /// Number of the bytes of `request` that were sent.
+    sent: usize,
     session: Session,
     stream: StreamId,
     is_finished: bool,
@@ -43,7 +46,7 @@ pub struct InternalStream {
 /// Sink of the stream.
 struct Inbox {
     state: Mutex<InboxState>,
-    /// Notified of bytes and of the end.
+    /// Notified of bytes, of the end, and of room in the stream's window.
     changed: Condvar,
     /// Second of the last byte of the agent. Read under the lock of the places, so not under the
     /// lock of the state.
@@ -54,22 +57,24 @@ struct Inbox {
 struct InboxState {
     bytes: Vec<u8>,
     end: Option<ReadEnd>,
+    /// The stream's window has room again.
+    has_window: bool,
 }
 
 impl InternalStream {
-    /// Opens a stream and sends `bytes`. The stream takes a place of the visitor with the address
-    /// `client`. If the session has as many streams as it may, another visitor's gives way.
+    /// Opens a stream with the first bytes of `request`. The stream takes a place of the visitor
+    /// with the address `client`. If the session has as many streams as it may, another visitor's
+    /// gives way.
     pub fn open(
         target: &StreamTarget,
         client: IpAddr,
-        bytes: &[u8],
-        deadline: Deadline,
+        request: Vec<u8>,
     ) -> Result<Self, SendError> {
-        let (first, rest) = bytes.split_at(bytes.len().min(MAX_FIRST));
+        let sent = request.len().min(MAX_FIRST);
         let owner = visitor::owner(client);
         let mut attempts = 0;
-        let stream = loop {
-            match InternalStream::try_open(target, client, first) {
+        let mut stream = loop {
+            match InternalStream::try_open(target, client, &request[..sent]) {
                 Err(SendError::Refused(Code::STREAMS_EXHAUSTED))
                     if attempts < MAX_OPEN_ATTEMPTS
                         && target.streams.make_room(owner, target.session.streams()) =>
@@ -79,11 +84,8 @@ impl InternalStream {
                 opened => break opened?,
             }
         };
-        match stream.send(rest, deadline) {
-            // A response may precede the end of the request.
-            Ok(()) | Err(SendError::Closed(_)) => Ok(stream),
-            Err(error) => Err(error),
-        }
+        (stream.request, stream.sent) = (request, sent);
+        Ok(stream)
     }
 
     fn try_open(target: &StreamTarget, client: IpAddr, first: &[u8]) -> Result<Self, SendError> {
@@ -100,27 +102,47 @@ impl InternalStream {
         if !place.set_holder(&holder) {
             inbox.end(ReadEnd::Cut);
         }
-        Ok(InternalStream { inbox, session, stream, is_finished: false, _place: place })
+        let (request, sent) = (Vec::new(), 0);
+        Ok(InternalStream {
+            inbox,
+            request,
+            sent,
+            session,
+            stream,
+            is_finished: false,
+            _place: place,
+        })
     }
 
-    fn send(&self, mut bytes: &[u8], deadline: Deadline) -> Result<(), SendError> {
-        while !bytes.is_empty() {
-            let window = self.session.window(self.stream, deadline)?;
-            let (part, rest) = bytes.split_at(window.min(bytes.len()));
-            self.session.send(self.stream, part, deadline)?;
-            bytes = rest;
+    /// Sends the bytes of the request for which the window has room. Does not wait for more:
+    /// a response may precede the end of the request.
+    fn send(&mut self, deadline: Deadline) -> Result<(), SendError> {
+        while self.sent < self.request.len() {
+            let window = match self.session.window(self.stream, Deadline::At(sys::clock())) {
+                // The session notifies the sink of room.
+                Err(SendError::Late) => return Ok(()),
+                window => window?,
+            };
+            let end = self.request.len().min(self.sent + window);
+            self.session.send(self.stream, &self.request[self.sent..end], deadline)?;
+            self.sent = end;
         }
         Ok(())
     }
 
-    /// Returns bytes of the response, and waits for them.
-    pub fn read(&self, deadline: Deadline) -> Result<Vec<u8>, ReadEnd> {
-        let mut state = self.inbox.state.lock();
+    /// Returns bytes of the response, and waits for them. Sends the rest of the request meanwhile.
+    pub fn read(&mut self, deadline: Deadline) -> Result<Vec<u8>, ReadEnd> {
+        let mut is_sending = true;
         loop {
             // Also while bytes come: interim responses and deleted bodies can be endless.
             if deadline.left(sys::clock()).is_some_and(|left| left.is_zero()) {
                 return Err(ReadEnd::Late);
             }
+            // After other errors the sink has the end, or gets it.
+            if is_sending && self.send(deadline) == Err(SendError::Late) {
+                return Err(ReadEnd::Late);
+            }
+            let mut state = self.inbox.state.lock();
             let bytes = std::mem::take(&mut state.bytes);
             if !bytes.is_empty() {
                 drop(state);
@@ -130,17 +152,23 @@ impl InternalStream {
             if let Some(end) = state.end {
                 return Err(end);
             }
-            state = match deadline.left(sys::clock()) {
-                None => self.inbox.changed.wait(state),
-                Some(left) => self.inbox.changed.wait_timeout(state, left).0,
-            };
+            if !state.has_window {
+                state = match deadline.left(sys::clock()) {
+                    None => self.inbox.changed.wait(state),
+                    Some(left) => self.inbox.changed.wait_timeout(state, left).0,
+                };
+            }
+            is_sending = std::mem::take(&mut state.has_window);
         }
     }
 
-    /// Ends the stream in an orderly way, after a complete response.
+    /// Ends the stream after a complete response: in an orderly way if the request was sent to
+    /// its end, else it is cancelled.
     pub fn finish(mut self) {
-        self.is_finished = true;
-        self.session.finish(self.stream);
+        if self.sent == self.request.len() {
+            self.is_finished = true;
+            self.session.finish(self.stream);
+        }
     }
 }
 
@@ -178,6 +206,11 @@ impl Sink for Inbox {
 
     fn reset(&self, _: Reset) {
         self.end(ReadEnd::Cut);
+    }
+
+    fn window(&self) {
+        self.state.lock().has_window = true;
+        self.changed.notify_all();
     }
 
     fn cancelled(&self, _: Code) {
