@@ -306,6 +306,34 @@ fn the_body_of_a_response_is_changed_for_the_visitor() {
     assert!(old.contains("\r\n\r\na [secret *") && old.ends_with(" END"), "{}", &old[..200]);
 }
 
+/// The head has been sent: the visitor gets no page, and the log has the reason.
+#[test]
+fn a_body_that_cannot_be_changed_is_cut_off_and_logged() {
+    let mut edge = Edge::start();
+    let upstream = Upstream::http(|request, wire| match request.target() {
+        "/304" => {
+            let length = "Content-Length: 900\r\nETag: \"1\"\r\n\r\n";
+            wire.write(format!("HTTP/1.1 304 Not Modified\r\n{length}"))
+        }
+        _ => wire.respond("200 OK", "", &[b'a'; 100_000]),
+    });
+    // One search replaces 16 KiB, and makes at most 256 KiB of them.
+    let config = json!({ "replacements": [{ "from": "a", "to": "twenty-four bytes of it." }] });
+    let policy = one("on_http_response", "response-body-find-replace", config);
+    let agent = start(&edge, &upstream, &[], &policy);
+    let unchanged = agent.visit(&edge).get("/304");
+    let fields = (unchanged.field("content-length"), unchanged.field("etag"));
+    assert_eq!((unchanged.status(), fields), (304, (None, Some("W/\"1\""))));
+    for _ in 0..2 {
+        let mut visitor = agent.visit(&edge);
+        visitor.send("GET", "/", "", b"").unwrap();
+        assert!(visitor.wire.read_response("GET").is_err(), "the body looks complete");
+    }
+    let line = edge.process().wait_stderr("body cannot be changed");
+    assert!(line.contains(agent.url()) && line.contains("count=1"), "{line}");
+    assert_eq!(edge.process().count_stderr("body cannot be changed"), 1, "once a minute");
+}
+
 #[test]
 fn events_are_changed_one_by_one() {
     let edge = Edge::start();

@@ -24,17 +24,29 @@ impl ResponseAction for Compression {
 /// Compresses a response, if it can be, with the coding that its visitor accepts. Returns the
 /// coding that is used.
 pub fn compress(head: &mut ResponseHead<'_>, accepted: Option<Coding>) -> Option<Coding> {
+    let kind = head.values("content-type").next();
+    if head.status == 304 && kind.is_none_or(is_compressible_type) {
+        // It describes the body that a 200 would have.
+        add_vary(head);
+        if accepted.is_some() {
+            head.forget_bytes();
+        }
+    }
     if !is_compressible(head) {
         return None;
     }
-    if !head.values("vary").flat_map(members).any(|m| is(m, "accept-encoding") || m == b"*") {
-        head.add("Vary", b"Accept-Encoding".to_vec());
-    }
+    add_vary(head);
     let coding = accepted?;
     head.coding = Some(coding);
     head.forget_bytes();
     head.add("Content-Encoding", coding.name().as_bytes().to_vec());
     Some(coding)
+}
+
+fn add_vary(head: &mut ResponseHead<'_>) {
+    if !head.values("vary").flat_map(members).any(|m| is(m, "accept-encoding") || m == b"*") {
+        head.add("Vary", b"Accept-Encoding".to_vec());
+    }
 }
 
 fn is(value: &[u8], text: &str) -> bool {
@@ -90,6 +102,27 @@ mod tests {
         let mut head = ResponseHead::new(200, ResponseBody::Encodable);
         lines.iter().for_each(|(name, value)| head.push(name.as_bytes(), value.as_bytes()));
         head
+    }
+
+    #[test]
+    fn a_304_describes_the_compressed_body() {
+        let fields = |accepted: Option<Coding>, kind: &'static str| {
+            let mut head = ResponseHead::new(304, ResponseBody::None);
+            for (name, value) in
+                [("Content-Type", kind), ("Content-Length", "900"), ("ETag", "\"1\"")]
+            {
+                head.push(name.as_bytes(), value.as_bytes());
+            }
+            assert_eq!(compress(&mut head, accepted), None);
+            ["content-length", "etag", "vary"].map(|name| {
+                let value = head.values(name).next().unwrap_or_default();
+                String::from_utf8(value.to_vec()).unwrap()
+            })
+        };
+        let text = fields(Some(Coding::ALL[0]), "text/html");
+        assert_eq!(text, ["", "W/\"1\"", "Accept-Encoding"]);
+        assert_eq!(fields(None, "text/html"), ["900", "\"1\"", "Accept-Encoding"]);
+        assert_eq!(fields(Some(Coding::ALL[0]), "image/png"), ["900", "\"1\"", ""]);
     }
 
     #[test]

@@ -90,7 +90,13 @@ impl<'a> ResponseHead<'a> {
     /// Adds a change of the body. Fails if the edge cannot read the body.
     pub fn change_body(&mut self, transform: Box<dyn BodyTransform>) -> Result<(), ActionError> {
         match self.body {
-            ResponseBody::None => return Ok(()),
+            ResponseBody::None => {
+                // A 304 describes the body that a 200 would have.
+                if self.status == 304 {
+                    self.forget_bytes();
+                }
+                return Ok(());
+            }
             ResponseBody::Opaque => {
                 return Err(ActionError("the body has a transfer coding and cannot be changed"));
             }

@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod actions;
+pub mod body_failures;
 pub mod catalog;
 pub mod compile;
 pub mod document;

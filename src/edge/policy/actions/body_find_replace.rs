@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::edge::actions::action::{ActionError, Reply};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
+use crate::edge::policy::body_failures::BodyFailures;
 use crate::edge::policy::phases::{PhaseState, RequestPhase, ResponsePhase, Scope, body_too_long};
 use crate::edge::policy::reader::ConfigReader;
 use crate::edge::policy::replace::{FirstMatch, ReplaceError, Replacement, replace_bytes};
@@ -25,6 +26,7 @@ const TOO_SLOW: ActionError =
 #[derive(Debug)]
 struct BodyFindReplace {
     replacements: Vec<ReplacementText>,
+    failures: BodyFailures,
 }
 
 pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>> {
@@ -35,7 +37,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
         ReplacementText::read(entry)
     };
     let replacements = entries.iter().map(read).collect::<Option<_>>()?;
-    Some(Arc::new(BodyFindReplace { replacements }))
+    Some(Arc::new(BodyFindReplace { replacements, failures: BodyFailures::default() }))
 }
 
 /// Returns the configured replacements. `None` after a fault.
@@ -87,7 +89,8 @@ impl PolicyAction for BodyFindReplace {
     fn response(&self, phase: &mut ResponsePhase<'_, '_>) -> Result<PolicyFlow, ActionError> {
         let replacements = self.resolve(&phase.scope())?;
         let stream = ReplaceStream::new(replacements);
-        phase.head.change_body(Box::new(stream))?;
+        let change = self.failures.logged(stream, &phase.scope());
+        phase.head.change_body(change)?;
         Ok(PolicyFlow::Continue)
     }
 

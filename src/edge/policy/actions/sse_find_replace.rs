@@ -7,6 +7,7 @@ use super::body_find_replace::replacements;
 use crate::edge::actions::action::ActionError;
 use crate::edge::actions::body_transform::{BodyTransform, TransformError};
 use crate::edge::policy::action::{PolicyAction, PolicyFlow};
+use crate::edge::policy::body_failures::BodyFailures;
 use crate::edge::policy::event_stream::{
     EventField, EventReplacement, EventRewriter, change_event,
 };
@@ -21,6 +22,7 @@ const USUAL_FIELD: EventField = EventField::Data;
 #[derive(Debug)]
 struct SseFindReplace {
     replacements: Vec<(FieldText, ReplacementText)>,
+    failures: BodyFailures,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ pub(super) fn compile(config: &ConfigReader<'_>) -> Option<Arc<dyn PolicyAction>
     config.known_keys(&["replacements"]);
     let entries = replacements(config)?;
     let replacements = entries.iter().map(read).collect::<Option<_>>()?;
-    Some(Arc::new(SseFindReplace { replacements }))
+    Some(Arc::new(SseFindReplace { replacements, failures: BodyFailures::default() }))
 }
 
 fn read(entry: &ConfigReader<'_>) -> Option<(FieldText, ReplacementText)> {
@@ -97,7 +99,8 @@ impl PolicyAction for SseFindReplace {
         };
         let replacements = self.replacements.iter().map(resolve).collect::<Result<_, _>>()?;
         let rewriter = Some(EventRewriter::default());
-        phase.head.change_body(Box::new(EventStream { rewriter, replacements }))?;
+        let change = self.failures.logged(EventStream { rewriter, replacements }, &scope);
+        phase.head.change_body(change)?;
         Ok(PolicyFlow::Continue)
     }
 
