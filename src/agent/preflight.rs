@@ -33,7 +33,8 @@ fn fetched(url: &str, timeout: Duration) -> Result<String, String> {
         Client::by_environment().get(url, policy::MAX_POLICY, deadline).and_then(|bytes| {
             String::from_utf8(bytes).map_err(|_| io::Error::other("it is not text (UTF-8)"))
         });
-    let url = Url::without_user(url);
+    // A valid URL has no user; its path may contain an `@`.
+    let url = if Url::parse(url).is_ok() { url } else { Url::without_user(url) };
     let text =
         fetched.map_err(|error| format!("the traffic policy {url} cannot be fetched: {error}"))?;
     match policy::check(&text) {

@@ -51,7 +51,7 @@ pub fn services(root: &Path, init: InitSystem, program: &Path) -> Vec<String> {
 
 /// Returns whether a script, a unit or its settings run the program.
 fn runs(root: &Path, init: InitSystem, file: &Path, program: &Path) -> bool {
-    let text = fs::read_to_string(file).unwrap_or_default();
+    let text = fs::read_to_string(file).unwrap_or_default().replace("\\\n", " ");
     // `PROGRAM=culvert` of the script for runit is the first program of this name in PATH.
     let by_name = program.file_name().and_then(|name| {
         let directories = PROGRAM_DIRECTORIES.iter().map(|directory| root.join(directory));
@@ -175,6 +175,7 @@ mod tests {
         unit("etc/systemd/system/quoted.service", "ExecStart=\"/usr/bin/culvert\" \"update\"");
         unit("etc/systemd/system/none.service", "ExecStart=/usr/bin/culvert-edge serve");
         unit("etc/systemd/system/space.service", "ExecStart = /usr/bin/culvert start");
+        unit("etc/systemd/system/two-lines.service", "ExecStart=nice \\\n /usr/bin/culvert start");
         for (name, line) in [
             ("condition", "ConditionPathExists=/usr/bin/culvert"),
             ("before", "ExecStartPre=/usr/bin/culvert version"),
@@ -184,7 +185,7 @@ mod tests {
         }
         unit("etc/systemd/system/culvert.timer", "ExecStart=/usr/bin/culvert start");
         let found = root.services(InitSystem::Systemd, "usr/bin/culvert");
-        assert_eq!(found, ["ngrok", "package", "prefix", "space"]);
+        assert_eq!(found, ["ngrok", "package", "prefix", "space", "two-lines"]);
         root.write("etc/sv/tunnel/run", "#!/bin/sh\nPROGRAM=culvert\nexec \"$PROGRAM\" start\n");
         root.write("etc/sv/other/run", "#!/bin/sh\nexec sleep 1\n");
         assert_eq!(root.services(InitSystem::Runit, "usr/bin/culvert"), ["tunnel"]);
@@ -194,6 +195,7 @@ mod tests {
         root.write("etc/default/moved", "PROGRAM=/opt/culvert\n");
         assert_eq!(root.services(InitSystem::SysV, "opt/culvert"), ["moved"]);
     }
+
     #[test]
     fn linked_services_are_found_and_other_names_are_not() {
         let root = Root::new("links");

@@ -669,6 +669,8 @@ fn a_policy_that_is_none_is_refused_before_connecting() {
     }
     let said = home.run("http 80 --traffic-policy-url http://me:secret@127.0.0.1/p").refused(1);
     assert!(!said.contains("secret"), "{said}");
+    let said = home.run("http 80 --traffic-policy-url http://127.0.0.1:9/p@1/x.yml").refused(1);
+    assert!(said.contains("http://127.0.0.1:9/p@1/x.yml"), "{said}");
     let said = home.run("http 80 --traffic-policy-url ftp://x").refused(1);
     assert!(said.contains("ftp://x"), "{said}");
 }

@@ -340,8 +340,9 @@ fn the_text_of_a_response_has_room_or_is_an_error() {
     let policy = |requests: &str, on_error: &str| {
         format!(
             "on_http_response:\n  - actions:\n{requests}      - type: add-headers\n        \
-             config: {{headers: {{x-result: '${{has(actions.ngrok.http_request.res) ? \
-             \"complete\" : actions.ngrok.http_request.error.message}}', x-error: \
+             config: {{headers: {{x-result: '${{has(actions.ngrok.http_request.res.body) ? \
+             \"complete\" : actions.ngrok.http_request.error.message}}', x-status: \
+             '${{string(actions.ngrok.http_request.res.status_code)}}', x-error: \
              '<${{actions.ngrok.http_request.error.message}}>'}}}}\n"
         )
         .replace("internal/'", &format!("internal/', on_error: {on_error}"))
@@ -355,6 +356,8 @@ fn the_text_of_a_response_has_room_or_is_an_error() {
     let response = two.visit(&edge).get("/");
     let error = "the response is too large for the variables of the policy";
     assert_eq!((response.status(), result(&response)), (200, error));
+    // A rule that refuses by the status decides all the same.
+    assert_eq!(response.field("x-status"), Some("200"));
     let halts = start(&edge, &public, &[], &policy(&request.repeat(2), "halt"));
     assert_eq!(halts.visit(&edge).get("/").status(), 502);
 }

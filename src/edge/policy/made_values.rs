@@ -1,10 +1,10 @@
 //! Values that rules of one phase have read and that later rules may read again. How they are
 //! made is not decided here.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::time::Duration;
 
 use super::expression::Value;
-use crate::time::Instant;
 
 /// Values of one phase. Both are small or a part of the request's head. Each reading is charged as
 /// if the value were made.
@@ -14,7 +14,7 @@ pub struct MadeValues {
     pub client_ip: OnceCell<Value>,
     /// Decoded path of the request.
     pub path: OnceCell<Value>,
-    /// Start of the phase's first `http-request`, whose longest time bounds all of them: a visitor
-    /// must not hold a thread for the sum.
-    pub first_request: OnceCell<Instant>,
+    /// Time that the phase's `http-request` actions have taken. The longest time of one bounds all
+    /// of them: a visitor must not hold a thread for the sum.
+    pub request_time: Cell<Duration>,
 }

@@ -3,8 +3,8 @@
 //! forwards to. The thread of the policy sends it into a stream of the agent and reads the
 //! response, so that no further thread and no socket is used.
 //!
-//! Bounds: the time of the policy's action, the length of its response, the memory for bodies of
-//! requests, a stream of the visitor's share, and the chain of internal endpoints.
+//! Bounds: the time of the policy's action, the length of its response, the memory for
+//! responses to policies, a stream of the visitor's share, and the chain of internal endpoints.
 
 use std::sync::Arc;
 

@@ -79,12 +79,17 @@ impl Attempt {
         // A byte that is not UTF-8 becomes three.
         let shown = String::from_utf8_lossy(shown);
         let shown = &shown[..char_boundary(&shown, MAX_SHOWN_BYTES)];
+        let mut variables = self.response_without_content(response);
+        variables["header"] = header(&response.headers, usize::MAX);
+        variables["body"] = json!(shown);
+        variables
+    }
+
+    fn response_without_content(&self, response: &FetchResponse) -> Value {
         json!({
             "resolved_ip": address(response),
-            "header": header(&response.headers, usize::MAX),
             "status_code": response.status,
             "time_ms": self.milliseconds(),
-            "body": shown,
         })
     }
 }
@@ -106,9 +111,13 @@ pub fn variables(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
     variables
 }
 
-/// Returns the variables if the response has no room in them.
-pub fn without_response(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
+/// Returns the variables if headers and body of the response have no room in them. The status
+/// stays: a rule that refuses by it must not be passed with a large response.
+pub fn without_content(request: &RenderedRequest, attempts: &[Attempt]) -> Value {
     let mut variables = request_and_attempts(request, attempts);
+    if let Some((last, Ok(response))) = attempts.last().map(|last| (last, &last.result)) {
+        variables["res"] = last.response_without_content(response);
+    }
     let message = "the response is too large for the variables of the policy";
     variables["error"] = json!({ "code": "", "message": message });
     variables

@@ -166,7 +166,7 @@ impl PolicyAction for OutboundRequest {
         let vars = phase.vars_mut();
         if vars.try_set_result(RESULT, result).is_err() {
             has_failed = true;
-            vars.set_result(RESULT, http_attempt::without_response(&request, &attempts));
+            vars.set_result(RESULT, http_attempt::without_content(&request, &attempts));
         }
         if self.halts && has_failed {
             let text = "A request that the traffic policy of this endpoint needs has failed.";
@@ -187,12 +187,12 @@ impl OutboundRequest {
         if count >= MAX_HOPS {
             return Err(ActionError("a request of the policy leads to itself"));
         }
-        let now = sys::clock();
-        let phase_end = *scope.made.first_request.get_or_init(|| now) + *TIMEOUTS.end();
-        if phase_end <= now {
+        let (now, spent) = (sys::clock(), scope.made.request_time.get());
+        let left = TIMEOUTS.end().saturating_sub(spent);
+        if left.is_zero() {
             return Err(ActionError("the requests of the policy took too long"));
         }
-        let own_end = phase_end.min(now + self.timeout);
+        let own_end = now + self.timeout.min(left);
         let end = scope.input.hops.end.map_or(own_end, |end| end.min(own_end));
         let hops = PolicyHops { count: count + 1, end: Some(end) };
         let request = self.render(scope, hops)?;
@@ -215,6 +215,7 @@ impl OutboundRequest {
                 || sys::clock() >= end
                 || !self.retries(&request, &attempts, scope)
             {
+                scope.made.request_time.set(spent + sys::clock().since(now));
                 return Ok((request, attempts));
             }
             attempts.iter_mut().for_each(Attempt::release_body);
