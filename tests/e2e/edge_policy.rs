@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::support::agent::{self, Agent};
+use crate::support::agent;
 use crate::support::api;
 use crate::support::certs::{self, Authority};
 use crate::support::edge::Edge;
@@ -14,16 +14,6 @@ use crate::support::upstream::Upstream;
 use crate::support::visitor::{Visitor, echoes};
 use crate::support::wire::{Message, Wire};
 use crate::support::{TempDir, is_reset};
-
-/// An HTTP endpoint with this policy in front of `upstream`.
-fn start(edge: &Edge, upstream: &Upstream, flags: &[&str], policy: &str) -> Agent {
-    let dir = TempDir::new();
-    let file = dir.write("policy.yml", policy).display().to_string();
-    let address = upstream.addr.to_string();
-    let args = ["http", &address, "--traffic-policy-file", &file].map(str::to_owned);
-    let flags = flags.iter().map(|flag| (*flag).to_owned());
-    agent::agent(&edge.config, args.into_iter().chain(flags)).start()
-}
 
 /// Responds with its name, the request line and the header lines.
 fn shows_requests(name: &'static str) -> Upstream {
@@ -42,7 +32,7 @@ fn code(message: &Message) -> Option<&str> {
 #[test]
 fn both_phases_change_the_headers_in_the_order_of_the_rules() {
     let (edge, upstream) = (Edge::start(), shows_requests("app"));
-    let agent = start(
+    let agent = agent::with_policy(
         &edge,
         &upstream,
         &["--request-header-add=X-First: option"],
@@ -72,7 +62,7 @@ on_http_response:
 #[test]
 fn a_response_of_the_policy_ends_the_request() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
-    let custom = start(
+    let custom = agent::with_policy(
         &edge,
         &upstream,
         &[],
@@ -95,10 +85,10 @@ fn a_response_of_the_policy_ends_the_request() {
         assert_eq!(retry.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["60"]);
     }
     let deny = "on_http_request: [{actions: [{type: deny, config: {status_code: 404}}]}]";
-    let denying = start(&edge, &upstream, &[], deny);
+    let denying = agent::with_policy(&edge, &upstream, &[], deny);
     let response = denying.visit(&edge).get("/");
     assert_eq!((response.status(), response.text()), (404, String::new()));
-    let replacing = start(
+    let replacing = agent::with_policy(
         &edge,
         &upstream,
         &[],
@@ -114,7 +104,7 @@ fn a_response_of_the_policy_ends_the_request() {
 #[test]
 fn expressions_decide_which_rules_apply() {
     let (mut edge, upstream) = (Edge::start(), shows_requests("app"));
-    let agent = start(
+    let agent = agent::with_policy(
         &edge,
         &upstream,
         &[],
@@ -211,7 +201,7 @@ fn a_policy_that_is_wrong_is_refused_with_line_and_path() {
 fn internal_endpoints_serve_what_policies_forward() {
     let edge = Edge::start();
     let (public, inner) = (shows_requests("public"), shows_requests("inner"));
-    let internal = start(
+    let internal = agent::with_policy(
         &edge,
         &inner,
         &["--url=https://svc.internal"],
@@ -220,7 +210,7 @@ on_http_response: [{actions: [{type: add-headers, config: {headers: {x-inner: '2
 ",
     );
     assert_eq!(internal.url(), "https://svc.internal");
-    let forwarding = start(
+    let forwarding = agent::with_policy(
         &edge,
         &public,
         &[],
@@ -261,7 +251,7 @@ on_http_response: [{actions: [{type: add-headers, config: {headers: {x-outer: '2
 #[test]
 fn a_refusal_by_an_internal_endpoint_ends_its_request_only() {
     let (edge, upstream) = (Edge::start(), shows_requests("public"));
-    let _internal = start(
+    let _internal = agent::with_policy(
         &edge,
         &upstream,
         &["--url=https://strict.internal"],
@@ -269,7 +259,7 @@ fn a_refusal_by_an_internal_endpoint_ends_its_request_only() {
     );
     let long = "x".repeat(300);
     for value in ["1", &long] {
-        let forwarding = start(
+        let forwarding = agent::with_policy(
             &edge,
             &upstream,
             &[],
@@ -304,13 +294,13 @@ fn a_missing_internal_endpoint_ends_the_request_or_the_next_action_runs() {
 "
         )
     };
-    let halting = start(&edge, &upstream, &[], &forward(""));
+    let halting = agent::with_policy(&edge, &upstream, &[], &forward(""));
     let response = halting.visit(&edge).get("/");
     assert_eq!((response.status(), code(&response)), (404, Some("ERR_NGROK_3200")));
     assert!(response.text().contains("https://missing.internal"), "{}", response.text());
     let fallback = "      - {type: add-headers, config: {headers: {x-fallback: '1'}}}\n";
     let policy = forward(", on_error: continue") + fallback;
-    let going_on = start(&edge, &upstream, &[], &policy);
+    let going_on = agent::with_policy(&edge, &upstream, &[], &policy);
     let head = going_on.visit(&edge).get("/").text().to_ascii_lowercase();
     assert!(head.starts_with("public /") && head.contains("\r\nx-fallback: 1\r\n"), "{head}");
 }
@@ -323,9 +313,10 @@ fn a_chain_of_internal_endpoints_has_an_end() {
             "on_http_request: [{{actions: [{{type: forward-internal, config: {{url: 'http://{to}.internal'}}}}]}}]"
         )
     };
-    let round = start(&edge, &upstream, &["--url=http://round.internal"], &forward("round"));
+    let round =
+        agent::with_policy(&edge, &upstream, &["--url=http://round.internal"], &forward("round"));
     assert_eq!(round.url(), "http://round.internal");
-    let entry = start(&edge, &upstream, &[], &forward("round"));
+    let entry = agent::with_policy(&edge, &upstream, &[], &forward("round"));
     let response = entry.visit(&edge).get("/");
     assert_eq!((response.status(), code(&response)), (508, Some("ERR_NGROK_3501")));
 }
@@ -367,12 +358,13 @@ fn a_tcp_endpoint_forwards_or_closes() {
 #[test]
 fn a_rule_for_connections_closes_those_of_http_too() {
     let (mut edge, upstream) = (Edge::start(), Upstream::hello());
-    let agent = start(&edge, &upstream, &[], "on_tcp_connect: [{actions: [{type: deny}]}]");
+    let agent =
+        agent::with_policy(&edge, &upstream, &[], "on_tcp_connect: [{actions: [{type: deny}]}]");
     let mut visitor = agent.visit(&edge);
     visitor.send("GET", "/", "", b"").unwrap();
     let refused = visitor.wire.read_response("GET");
     assert!(refused.as_ref().is_err_and(is_reset), "{refused:?}");
-    let logs = start(
+    let logs = agent::with_policy(
         &edge,
         &upstream,
         &[],
@@ -406,7 +398,8 @@ on_http_response:
       - type: add-headers
         config: {headers: {x-serial: '${size(conn.tls.client.serial_number) > 0}'}}
 ";
-    let agent = start(&edge, &upstream, &["--scheme=https", "--mutual-tls-cas", &cas], policy);
+    let agent =
+        agent::with_policy(&edge, &upstream, &["--scheme=https", "--mutual-tls-cas", &cas], policy);
     let host = agent.url().strip_prefix("https://").unwrap();
     let server_name = host.split(':').next().unwrap();
     for (name, status) in [("ann", 200), ("mallory", 403)] {
@@ -430,7 +423,7 @@ fn the_id_of_an_endpoint_is_that_of_the_rest_api() {
     let (edge, upstream) = (Edge::start(), Upstream::hello());
     let policy = "on_http_request: [{actions: [{type: custom-response, config: {headers: \
          {x-id: '${endpoint.id}'}}}]}]";
-    let agent = start(&edge, &upstream, &[], policy);
+    let agent = agent::with_policy(&edge, &upstream, &[], policy);
     let listed = edge.rest().get("/endpoints");
     let expected = listed["endpoints"][0]["id"].as_str();
     assert_eq!(agent.visit(&edge).get("/").field("x-id"), expected);
@@ -449,7 +442,7 @@ fn a_policy_uses_a_secret_of_the_store() {
   - actions:
       - {type: add-headers, config: {headers: {x-key: \"${secrets.get('keys', 'token')}\"}}}
 ";
-    let agent = start(&edge, &upstream, &[], policy);
+    let agent = agent::with_policy(&edge, &upstream, &[], policy);
     let mut visitor = agent.visit(&edge);
     assert_eq!(visitor.ask("GET", "/", "X-Token: other\r\n", b"").status(), 401);
     let passed = visitor.ask("GET", "/", "X-Token: first\r\n", b"");
@@ -473,7 +466,7 @@ fn the_place_of_an_action_that_fails_is_in_the_log_and_not_in_the_response() {
       - {type: remove-headers, config: {headers: [x-b]}}
       - {type: add-headers, config: {headers: {x-tenant: \"${getReqHeader('x-key')[0]}\"}}}
 ";
-    let agent = start(&edge, &upstream, &[], policy);
+    let agent = agent::with_policy(&edge, &upstream, &[], policy);
     let mut visitor = agent.visit(&edge);
     for _ in 0..2 {
         let refused = visitor.get("/");
@@ -500,7 +493,7 @@ fn a_rule_with_a_secret_that_cannot_be_read_lets_nobody_pass() {
              [{{type: deny, config: {{status_code: 401}}}}]\n"
         )
     };
-    let agent = start(&edge, &upstream, &[], &guarded("missing"));
+    let agent = agent::with_policy(&edge, &upstream, &[], &guarded("missing"));
     let refused = agent.visit(&edge).ask("GET", "/", "X-Token: first\r\n", b"");
     assert_eq!((refused.status(), code(&refused)), (500, Some("ERR_NGROK_2300")));
     drop(agent);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::agent::{self, Agent};
+use crate::support::agent;
 use crate::support::edge::Edge;
 use crate::support::peer::{AUTH, BIND, DATA, FIN, Frame, HEARTBEAT, RST, SYN, Session};
 use crate::support::process::plant_secret;
@@ -15,16 +15,6 @@ use crate::support::upstream::Upstream;
 use crate::support::visitor::Visitor;
 use crate::support::wire::{Message, Wire};
 use crate::support::{TempDir, wait_for};
-
-/// An HTTP endpoint with this policy.
-fn start(edge: &Edge, upstream: &Upstream, flags: &[&str], policy: &str) -> Agent {
-    let dir = TempDir::new();
-    let file = dir.write("policy.yml", policy).display().to_string();
-    let address = upstream.addr.to_string();
-    let args = ["http", &address, "--traffic-policy-file", &file].map(str::to_owned);
-    let flags = flags.iter().map(|flag| (*flag).to_owned());
-    agent::agent(&edge.config, args.into_iter().chain(flags)).start()
-}
 
 /// Status and body of the response, or why there is none.
 const SHOWN: &str = "has(actions.ngrok.http_request.res) ? \
@@ -60,7 +50,7 @@ fn result(response: &Message) -> &str {
 #[test]
 fn a_policy_requests_an_internal_endpoint() {
     let (edge, public, inner) = (Edge::start(), shows_requests("public"), shows_requests("inner"));
-    let _internal = start(
+    let _internal = agent::with_policy(
         &edge,
         &inner,
         &["--url=https://svc.internal"],
@@ -71,7 +61,7 @@ on_http_response: [{actions: [{type: add-headers, config: {headers: {x-inner: '2
     let config = "url: 'https://svc.internal/hook?a=1', method: POST, body: 'id=${req.method}', \
                   headers: {x-key: 'k ${req.url.path}'}, query_params: [{key: b c, value: d&}]";
     for phase in ["on_http_request", "on_http_response"] {
-        let agent = start(&edge, &public, &[], &requests(phase, config));
+        let agent = agent::with_policy(&edge, &public, &[], &requests(phase, config));
         let mut visitor = agent.visit(&edge);
         for _ in 0..2 {
             let response = visitor.ask("PUT", "/path", "X-Forwarded-For: 9.9.9.9\r\n", b"body");
@@ -116,8 +106,8 @@ fn an_internal_endpoint_of_another_account_is_not_found() {
 fn the_rules_of_the_internal_endpoint_count() {
     let (edge, public, inner) = (Edge::start(), shows_requests("public"), Upstream::hello());
     let hidden = "--url=https://hidden.internal";
-    let _hidden = start(&edge, &inner, &[hidden], "{}");
-    let agent = |url: &str, policy: &str| start(&edge, &inner, &[url], policy);
+    let _hidden = agent::with_policy(&edge, &inner, &[hidden], "{}");
+    let agent = |url: &str, policy: &str| agent::with_policy(&edge, &inner, &[url], policy);
     let _deny = agent(
         "--url=http://deny.internal",
         "on_http_request: [{actions: [{type: deny, config: {status_code: 451}}]}]",
@@ -143,7 +133,7 @@ fn the_rules_of_the_internal_endpoint_count() {
         ),
     ] {
         let config = format!("url: 'http://{host}.internal/x'");
-        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        let agent = agent::with_policy(&edge, &public, &[], &requests("on_http_response", &config));
         assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{host}");
     }
 }
@@ -156,13 +146,13 @@ fn redirects_stay_in_the_account_and_are_counted() {
         "/away" => wire.respond("302 Found", "Location: https://other.internal/end\r\n", b""),
         _ => wire.respond("302 Found", "Location: /end\r\n", b""),
     });
-    let _one = start(&edge, &server, &["--url=https://one.internal"], "{}");
-    let _other = start(&edge, &server, &["--url=https://other.internal"], "{}");
+    let _one = agent::with_policy(&edge, &server, &["--url=https://one.internal"], "{}");
+    let _other = agent::with_policy(&edge, &server, &["--url=https://other.internal"], "{}");
     for (path, most, expected) in
         [("/", 0, "302"), ("/", 1, "200 end"), ("/away", 1, "200 end"), ("/", 2, "200 end")]
     {
         let config = format!("url: 'https://one.internal{path}', max_redirects: {most}");
-        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        let agent = agent::with_policy(&edge, &public, &[], &requests("on_http_response", &config));
         assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{path} {most}");
     }
 }
@@ -187,11 +177,11 @@ fn a_redirect_of_an_outside_server_leads_to_no_internal_endpoint() {
         let location = format!("Location: http://{address}{}\r\n", request.target());
         wire.respond("302 Found", &location, b"")
     });
-    let _inner = start(&edge, &inner, &["--url=http://in.internal"], "{}");
+    let _inner = agent::with_policy(&edge, &inner, &["--url=http://in.internal"], "{}");
     let refused = format!("{address} redirects to an internal endpoint");
     for (path, expected) in [("/end", "200 outside"), ("/in", &refused), ("/on", &refused)] {
         let config = format!("url: 'http://in.internal{path}', max_redirects: 5");
-        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        let agent = agent::with_policy(&edge, &public, &[], &requests("on_http_response", &config));
         assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{path}");
     }
     assert_eq!(secrets.load(Ordering::Relaxed), 0);
@@ -210,7 +200,7 @@ fn a_request_is_repeated_while_the_condition_is_true() {
             _ => wire.respond("500 Internal Server Error", "", b"no"),
         }
     });
-    let _inner = start(&edge, &flaky, &["--url=https://flaky.internal"], "{}");
+    let _inner = agent::with_policy(&edge, &flaky, &["--url=https://flaky.internal"], "{}");
     for (path, condition, status, attempts) in [
         ("/", "last_attempt.res.statusCode == 500", "500 no", "4"),
         ("/", "attempts < 2 && last_attempt.res.status_code >= 500", "500 no", "2"),
@@ -225,7 +215,7 @@ fn a_request_is_repeated_while_the_condition_is_true() {
             "url: 'https://flaky.internal{path}', retry_condition: \"{}\"",
             condition.replace('"', "\\\"")
         );
-        let agent = start(&edge, &public, &[], &requests("on_http_response", &config));
+        let agent = agent::with_policy(&edge, &public, &[], &requests("on_http_response", &config));
         let response = agent.visit(&edge).get("/again");
         assert!(result(&response).starts_with(status), "{condition}: {}", result(&response));
         assert_eq!(response.field("x-attempts"), Some(attempts), "{condition}");
@@ -252,10 +242,10 @@ fn a_policy_that_requests_itself_ends() {
   - actions:
       - {type: http-request, config: {url: 'http://round.internal/', timeout: 30s}}
 ";
-    let _round = start(&edge, &upstream, &["--url=http://round.internal"], round);
-    let _turn = start(&edge, &upstream, &["--url=http://turn.internal"], turn);
+    let _round = agent::with_policy(&edge, &upstream, &["--url=http://round.internal"], round);
+    let _turn = agent::with_policy(&edge, &upstream, &["--url=http://turn.internal"], turn);
     let config = "url: 'http://round.internal/', timeout: 30s";
-    let entry = start(&edge, &upstream, &[], &requests("on_http_response", config));
+    let entry = agent::with_policy(&edge, &upstream, &[], &requests("on_http_response", config));
     assert_eq!(result(&entry.visit(&edge).get("/")), "200 app");
     // The visitor's request, and two of policies. The third one is refused.
     assert_eq!(served.load(Ordering::Relaxed), 3);
@@ -269,8 +259,8 @@ fn a_request_has_its_time_and_its_length() {
         let length = request.target()[1..].parse().unwrap();
         wire.respond("200 OK", "", &vec![b'x'; length])
     });
-    let _silent = start(&edge, &silent, &["--url=http://silent.internal"], "{}");
-    let _large = start(&edge, &large, &["--url=http://large.internal"], "{}");
+    let _silent = agent::with_policy(&edge, &silent, &["--url=http://silent.internal"], "{}");
+    let _large = agent::with_policy(&edge, &large, &["--url=http://large.internal"], "{}");
     const MOST: usize = 256 * 1024;
     for (url, expected) in [
         ("silent.internal/", "silent.internal: timed out".to_owned()),
@@ -285,17 +275,17 @@ fn a_request_has_its_time_and_its_length() {
         let shown = "has(actions.ngrok.http_request.res) ? \"complete\" : \
                      actions.ngrok.http_request.error.message";
         let policy = requests("on_http_response", &config).replace(SHOWN, shown);
-        let agent = start(&edge, &public, &[], &policy);
+        let agent = agent::with_policy(&edge, &public, &[], &policy);
         assert_eq!(result(&agent.visit(&edge).get("/")), expected, "{url}");
     }
-    // Interim responses have no end, and are no part of the response that is bounded.
+    // Interim responses can be endless, and their bytes do not count as those of the response.
     let interim = Upstream::http(|_, wire| {
         while wire.write("HTTP/1.1 103 Early Hints\r\n\r\n".repeat(100)).is_ok() {}
         Ok(())
     });
-    let _interim = start(&edge, &interim, &["--url=http://interim.internal"], "{}");
+    let _interim = agent::with_policy(&edge, &interim, &["--url=http://interim.internal"], "{}");
     let config = "url: 'http://interim.internal/', timeout: 1s";
-    let agent = start(&edge, &public, &[], &requests("on_http_response", config));
+    let agent = agent::with_policy(&edge, &public, &[], &requests("on_http_response", config));
     assert_eq!(result(&agent.visit(&edge).get("/")), "interim.internal: timed out");
     // The stream of a request whose time is over was given back.
     wait_for("the endless service to be left", || interim.open() == 0);
@@ -335,7 +325,7 @@ fn the_requests_of_one_account_have_a_share_of_the_threads() {
 fn the_text_of_a_response_has_room_or_is_an_error() {
     let (edge, public) = (Edge::start(), Upstream::hello());
     let binary = Upstream::http(|_, wire| wire.respond("200 OK", "", &[0xff; 100_000]));
-    let _binary = start(&edge, &binary, &["--url=http://binary.internal"], "{}");
+    let _binary = agent::with_policy(&edge, &binary, &["--url=http://binary.internal"], "{}");
     let request = "      - {type: http-request, config: {url: 'http://binary.internal/'}}\n";
     let policy = |requests: &str, on_error: &str| {
         format!(
@@ -348,36 +338,36 @@ fn the_text_of_a_response_has_room_or_is_an_error() {
         .replace("internal/'", &format!("internal/', on_error: {on_error}"))
     };
     // Three bytes for each byte that is not UTF-8, at most 48 KiB.
-    let one = start(&edge, &public, &[], &policy(request, "continue"));
+    let one = agent::with_policy(&edge, &public, &[], &policy(request, "continue"));
     let response = one.visit(&edge).get("/");
     assert_eq!((response.status(), result(&response)), (200, "complete"));
     assert_eq!(response.field("x-error"), Some("<>"));
-    let two = start(&edge, &public, &[], &policy(&request.repeat(2), "continue"));
+    let two = agent::with_policy(&edge, &public, &[], &policy(&request.repeat(2), "continue"));
     let response = two.visit(&edge).get("/");
     let error = "the response is too large for the variables of the policy";
     assert_eq!((response.status(), result(&response)), (200, error));
     // A rule that refuses by the status decides all the same.
     assert_eq!(response.field("x-status"), Some("200"));
-    let halts = start(&edge, &public, &[], &policy(&request.repeat(2), "halt"));
+    let halts = agent::with_policy(&edge, &public, &[], &policy(&request.repeat(2), "halt"));
     assert_eq!(halts.visit(&edge).get("/").status(), 502);
 }
 
 #[test]
 fn parameters_are_before_the_fragment() {
     let (edge, public, inner) = (Edge::start(), Upstream::hello(), Upstream::hello());
-    let _inner = start(&edge, &inner, &["--url=http://svc.internal"], "{}");
+    let _inner = agent::with_policy(&edge, &inner, &["--url=http://svc.internal"], "{}");
     let config = "url: 'http://svc.internal/a#b?c', query_params: [{key: d, value: e}]";
-    let agent = start(&edge, &public, &[], &requests("on_http_response", config));
+    let agent = agent::with_policy(&edge, &public, &[], &requests("on_http_response", config));
     assert_eq!(result(&agent.visit(&edge).get("/")), "200 GET /a?d=e");
 }
 
 #[test]
 fn a_value_of_the_visitor_adds_no_header_line() {
     let (edge, public, inner) = (Edge::start(), Upstream::hello(), Upstream::hello());
-    let _inner = start(&edge, &inner, &["--url=http://svc.internal"], "{}");
+    let _inner = agent::with_policy(&edge, &inner, &["--url=http://svc.internal"], "{}");
     let config = "url: 'http://svc.internal/', headers: {x-key: \
                   '${req.url.query_params[\"v\"][0]}'}";
-    let agent = start(&edge, &public, &[], &requests("on_http_response", config));
+    let agent = agent::with_policy(&edge, &public, &[], &requests("on_http_response", config));
     let good = agent.visit(&edge).get("/?v=plain");
     assert_eq!(result(&good), "200 GET /");
     let bad = agent.visit(&edge).get("/?v=a%0d%0aHost:%20b");
@@ -401,11 +391,11 @@ fn a_slow_request_of_a_response_delays_no_other_visitor() {
         let long = if request.target() == "/slow" { 300_000 } else { 1 };
         wire.respond("200 OK", "", &vec![b'y'; long])
     });
-    let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
+    let _slow = agent::with_policy(&edge, &slow, &["--url=http://slow.internal"], "{}");
     let config = "url: 'http://slow.internal/', timeout: 30s";
     let policy = requests("on_http_response", config)
         .replace("  - actions:", "  - expressions: [\"req.url.path == '/slow'\"]\n    actions:");
-    let agent = start(&edge, &app, &[], &policy);
+    let agent = agent::with_policy(&edge, &app, &[], &policy);
     let mut first = agent.visit(&edge);
     first.send("GET", "/slow", "", b"").unwrap();
     wait_for("the request of the policy", || waiting.load(Ordering::Relaxed) == 1);
@@ -441,11 +431,11 @@ fn rules_of_a_head_in_two_pieces_delay_no_other_visitor() {
         wait_for("the rest of the head", || goes_on.load(Ordering::Relaxed));
         wire.write("Content-Length: 4\r\n\r\nbody")
     });
-    let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
+    let _slow = agent::with_policy(&edge, &slow, &["--url=http://slow.internal"], "{}");
     let config = "url: 'http://slow.internal/', timeout: 30s";
     let policy = requests("on_http_response", config)
         .replace("  - actions:", "  - expressions: [\"req.url.path == '/slow'\"]\n    actions:");
-    let agent = start(&edge, &app, &[], &policy);
+    let agent = agent::with_policy(&edge, &app, &[], &policy);
     let mut first = agent.visit(&edge);
     first.send("GET", "/slow", "", b"").unwrap();
     wait_for("the first piece", || begun.load(Ordering::Relaxed));
@@ -536,7 +526,7 @@ fn a_response_may_precede_the_end_of_the_request() {
     let opts = json!({"URL": "http://early.internal", "TrafficPolicy": policy});
     let (mut internal, url) = scripted(&edge, &opts);
     let config = format!("url: '{url}/', method: POST, timeout: 30s, body: xxxxxxxx");
-    let agent = start(&edge, &app, &[], &requests("on_http_request", &config));
+    let agent = agent::with_policy(&edge, &app, &[], &requests("on_http_request", &config));
     let mut visitor = agent.visit(&edge);
     visitor.send("GET", "/", "", b"").unwrap();
     let stream = internal.wait("the request of the policy", is_visit).stream;
@@ -572,7 +562,7 @@ fn end_during_rules(response: &str, end: AgentEnd) -> std::io::Result<Vec<u8>> {
         wait_for("the gate", || gate.load(Ordering::Relaxed));
         wire.respond("200 OK", "", b"slow")
     });
-    let _slow = start(&edge, &slow, &["--url=http://slow.internal"], "{}");
+    let _slow = agent::with_policy(&edge, &slow, &["--url=http://slow.internal"], "{}");
     let policy = requests("on_http_response", "url: 'http://slow.internal/', timeout: 30s");
     let (mut agent, url) = scripted(&edge, &json!({"TrafficPolicy": policy}));
     let mut visitor = Visitor::connect(&edge, &url);

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::TempDir;
 use super::edge::Edge;
 use super::group::Group;
 use super::process::Process;
+use super::upstream::Upstream;
 use super::visitor::Visitor;
 
 /// A running agent and its start lines.
@@ -45,6 +47,16 @@ pub fn agent<S: AsRef<str>>(config: &Path, args: impl IntoIterator<Item = S>) ->
 #[track_caller]
 pub fn http(edge: &Edge, upstream: impl ToString) -> Agent {
     agent(&edge.config, ["http", &upstream.to_string()]).start()
+}
+
+/// Starts an HTTP endpoint with a traffic policy and further flags, and waits for it.
+#[track_caller]
+pub fn with_policy(edge: &Edge, upstream: &Upstream, flags: &[&str], policy: &str) -> Agent {
+    let dir = TempDir::new();
+    let file = dir.write("policy.yml", policy).display().to_string();
+    let address = upstream.addr.to_string();
+    let args = ["http", &address, "--traffic-policy-file", &file];
+    agent(&edge.config, args.iter().chain(flags)).start()
 }
 
 /// Starts `culvert tcp UPSTREAM` and waits for it.

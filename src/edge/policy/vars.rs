@@ -85,7 +85,7 @@ impl PolicyVars {
         }
     }
 
-    /// Sets the result of an action that can do with less if there is no room for it.
+    /// Sets the result of an action. Without room it changes nothing: a smaller one may fit.
     pub fn try_set_result(
         &mut self,
         action: &'static str,

@@ -424,7 +424,8 @@ impl ExchangeState {
         std::mem::replace(&mut self.filter, placeholder)
     }
 
-    /// Takes the filter back, with its result. The emitted bytes are dropped if the response has ended in the meantime.
+    /// Takes the filter back, with its result. The emitted bytes are dropped if the response has
+    /// ended in the meantime.
     pub fn give_back(
         &mut self,
         filter: ResponseFilter,
